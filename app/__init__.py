@@ -1,0 +1,46 @@
+"""Aligns a language model at inference time by searching for its prompt.
+
+`await drpo.optimize("search=greedy", "seed=1")` runs a search; `drpo.optimize_blocking` is the same
+for code without an event loop. The public names are loaded when first used, so `import drpo` is fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drpo.api import Result, optimize, optimize_blocking, resume, resume_blocking
+    from drpo.graph.errors import (
+        BadInput,
+        BudgetReached,
+        DrpoError,
+        ProviderStopped,
+        RunFailed,
+        RunPaused,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadInput",
+    "BudgetReached",
+    "DrpoError",
+    "ProviderStopped",
+    "Result",
+    "RunFailed",
+    "RunPaused",
+    "__version__",
+    "optimize",
+    "optimize_blocking",
+    "resume",
+    "resume_blocking",
+]
+
+_API = ("Result", "optimize", "optimize_blocking", "resume", "resume_blocking")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'drpo' has no attribute {name!r}")
+    return getattr(import_module("drpo.api" if name in _API else "drpo.graph.errors"), name)

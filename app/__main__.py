@@ -1,0 +1,5 @@
+"""`python -m drpo` is the `drpo` command."""
+
+from drpo.cli import main
+
+main()

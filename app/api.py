@@ -1,0 +1,120 @@
+"""Searches from Python: the same runs, files and errors as on the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from drpo.checkpoints.reader import summary
+from drpo.checkpoints.runs import StoredRun, find_run, load_run
+from drpo.conf.schema import Settings
+from drpo.graph.values import Message, Query
+from drpo.queries import load_queries
+from drpo.run import Observer, new_run, search
+from drpo.settings import compose_settings, with_overrides
+
+T = TypeVar("T")
+
+DEFAULT_FOLDER = Path("runs")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished search found."""
+
+    run_id: str
+    path: Path
+    """The run's file."""
+    prompts: Mapping[str, str]
+    """The best prompts, by name; a chat model has one, `system`."""
+    path_value: float | None
+    """Mean reward on the way there, 1–5; None where nothing was scored."""
+    summary: Mapping[str, Any]
+    """All that `drpo show --json` tells."""
+
+
+async def optimize(
+    *overrides: str,
+    queries: Iterable[str | Query] | None = None,
+    runs: str | Path = DEFAULT_FOLDER,
+    observer: Observer | None = None,
+) -> Result:
+    """Run one search to its end.
+
+    `overrides` are Hydra's, e.g. `"search=paper"`, `"models.target.model=gpt-4o"`. `queries` stand
+    in for `data.path`. Raises BadInput before anything is written, RunPaused where the run stopped
+    in good order (`resume` goes on), RunFailed where it cannot go on.
+    """
+    settings = await asyncio.to_thread(compose_settings, overrides)
+    asked = _queries(queries) if queries is not None else load_queries(settings.data, settings.seed)
+    return await _finish(new_run(settings, asked, Path(runs)), observer)
+
+
+async def resume(
+    run: str | None = None,
+    *overrides: str,
+    runs: str | Path = DEFAULT_FOLDER,
+    observer: Observer | None = None,
+) -> Result:
+    """Go on with the run whose id begins with `run`, or the newest.
+
+    `overrides` may change `budget.*` and `concurrency`. Raises as `optimize` does.
+    """
+    return await _finish(resumable(find_run(Path(runs), run), overrides), observer)
+
+
+def optimize_blocking(*overrides: str, **options: Any) -> Result:
+    """`optimize` for code without an event loop; inside one it blocks that loop."""
+    return _blocking(optimize(*overrides, **options))
+
+
+def resume_blocking(run: str | None = None, *overrides: str, **options: Any) -> Result:
+    """`resume` for code without an event loop; inside one it blocks that loop."""
+    return _blocking(resume(run, *overrides, **options))
+
+
+def resumable(path: Path, overrides: Sequence[str]) -> StoredRun:
+    """A stored run with the few settings changed that may change. Raises BadInput."""
+    stored = load_run(path)
+    settings = with_overrides(Settings.model_validate_json(stored.settings), overrides)
+    return replace(stored, settings=settings.model_dump_json())
+
+
+async def _finish(run: StoredRun, observer: Observer | None) -> Result:
+    if summary(run.path)["status"] != "done":
+        await search(run, observer)
+    told = summary(run.path)
+    best = told["best"]
+    return Result(run.id, run.path, best["prompts"], best["path_value"], told)
+
+
+def _queries(queries: Iterable[str | Query]) -> list[Query]:
+    return [
+        query
+        if isinstance(query, Query)
+        else Query(at, str(at + 1), (Message("user", query),))
+        for at, query in enumerate(queries)
+    ]
+
+
+def _blocking(work: Coroutine[Any, Any, T]) -> T:
+    """In a thread of its own, because this one may already have a running event loop."""
+    box: list[T] = []
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            box.append(asyncio.run(work))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call, name="drpo")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return box[0]

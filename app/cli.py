@@ -1,0 +1,172 @@
+"""The `drpo` command: reads arguments, hands over, prints, and exits with a code that means something.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 3 paused, 4 budget reached, 5 a provider stopped the run.
+Heavy packages are imported by the verb that needs them, so that `drpo --help` is fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+import drpo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drpo.checkpoints.runs import StoredRun
+
+app = typer.Typer(
+    name="drpo",
+    help="Searches for the prompt under which a language model answers best.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Runs = Annotated[
+    Path, typer.Option("--runs", envvar="DRPO_RUNS", metavar="DIR", help="Where the runs are.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Run = Annotated[
+    str | None, typer.Argument(metavar="RUN", help="The run's id, or its beginning; else the newest.")
+]
+DEFAULT_RUNS = Path("runs")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Overrides are Hydra's: search=paper models=openai seed=1 root=@my_prompt.md; "
+    "-m seed=1,2,3 runs several; --cfg job shows the whole configuration.",
+)
+def optimize(
+    context: typer.Context,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")] = False,
+) -> None:
+    """Search for the best prompt: drpo optimize [OVERRIDES]."""
+    from drpo.optimize import run_hydra
+
+    run_hydra(context.args, runs=runs, as_json=as_json, yes=yes)
+
+
+@app.command()
+def resume(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN] [OVERRIDES]", help="e.g. 3f2a budget.calls=500"),
+    ] = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was stopped or killed; budget.* and concurrency may change."""
+    from drpo.api import resumable
+    from drpo.checkpoints.runs import find_run
+    from drpo.optimize import run_to_end
+
+    words = words or []
+    names = [word for word in words if "=" not in word]
+    if len(names) > 1:
+        raise typer.BadParameter(f"one RUN at a time, not {' and '.join(names)}")
+    path = find_run(runs, names[0] if names else None)
+    stored = resumable(path, [word for word in words if "=" in word])
+    run_to_end(stored, runs=runs, as_json=as_json)
+
+
+@app.command(name="runs")
+def list_runs(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
+    """List the runs of the folder, newest last."""
+    from drpo.checkpoints.reader import summary
+    from drpo.checkpoints.runs import run_paths
+    from drpo.render import print_json, print_runs
+
+    told = [summary(path) for path in run_paths(runs)]
+    if as_json:
+        print_json(told)
+    else:
+        print_runs(told, runs)
+
+
+@app.command()
+def show(
+    run: Run = None,
+    view: Annotated[
+        Literal["summary", "tree", "trace"], typer.Option(help="How much to show.")
+    ] = "summary",
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+) -> None:
+    """Show what a run found, every candidate (tree), or why each is there (trace)."""
+    from drpo.checkpoints import reader
+    from drpo.checkpoints.runs import find_run
+    from drpo.render import print_json, print_summary, print_trace, print_tree
+
+    path = find_run(runs, run)
+    told = reader.summary(path)
+    if view == "summary":
+        print_json(told) if as_json else print_summary(told, runs)
+        return
+    nodes = reader.tree(path) if view == "tree" else reader.trace(path)
+    if as_json:
+        print_json(told | {"candidates": nodes})
+    elif view == "tree":
+        print_tree(told, nodes)
+    else:
+        print_trace(told, nodes)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"drpo {drpo.__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script; `arguments` are the process's own by default."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_completion(words) if words[:1] == ["-sc"] else _exit_code(words))
+
+
+def _exit_code(words: Sequence[str]) -> int:
+    from drpo.graph.errors import DrpoError
+
+    try:
+        code: Any = app(list(words), standalone_mode=False)
+    except typer.TyperException as error:
+        _complain(f"{error.format_message()} (see `drpo --help`)")
+        return error.exit_code
+    except DrpoError as error:
+        _complain(str(error))
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        _complain("stopped")
+        return 130
+    except BrokenPipeError:
+        # `drpo show | head`: nobody reads on; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _completion(words: list[str]) -> int:
+    """The shell asks `drpo -sc query=bash` to complete `drpo optimize ...`; Hydra knows the rest."""
+    line = os.environ.get("COMP_LINE", "")
+    verb, _, rest = line.removeprefix("drpo").lstrip().partition(" ")
+    if verb != "optimize":
+        typer.echo("optimize resume runs show")
+        return 0
+    os.environ["COMP_LINE"] = f"drpo {rest}"
+    return _exit_code(["optimize", *words])
+
+
+def _complain(text: str) -> None:
+    typer.echo(f"drpo: {' '.join(text.split())}", err=True)

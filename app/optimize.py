@@ -1,0 +1,97 @@
+"""What `drpo optimize` and `drpo resume` do: compose, ask, run, report.
+
+Composition is Hydra's `hydra.main`, so that multirun, launchers and completion work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+import typer
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from drpo.checkpoints.reader import summary
+from drpo.checkpoints.runs import StoredRun
+from drpo.conf.schema import Settings
+from drpo.graph.errors import BadInput, DrpoError, RunPaused
+from drpo.graph.values import ROLES
+from drpo.progress import progress
+from drpo.queries import load_queries
+from drpo.render import print_json, print_summary
+from drpo.run import most_calls, new_run, search
+from drpo.settings import CONFIG_MODULE, CONFIG_NAME, explained, settings_from
+
+
+def run_hydra(overrides: Sequence[str], *, runs: Path, as_json: bool, yes: bool) -> None:
+    """One search per composed configuration. Raises DrpoError."""
+
+    problems: list[DrpoError] = []
+    process = os.getpid()
+
+    def job(config: DictConfig) -> None:
+        if problems:
+            return
+        try:
+            _one(settings_from(config), runs=runs, as_json=as_json, yes=yes)
+        except DrpoError as problem:
+            # Hydra would announce it in a line of its own. In a launcher's worker process there is
+            # no other way to tell.
+            if os.getpid() != process:
+                raise
+            problems.append(problem)
+
+    # Hydra would print its own words, and exit with 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    arguments, sys.argv = sys.argv, ["drpo", *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME)(
+            job
+        )()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error, [word for word in overrides if not word.startswith("-")]) from None
+    finally:
+        sys.argv = arguments
+    if problems:
+        raise problems[0]
+
+
+def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool) -> None:
+    queries = load_queries(settings.data, settings.seed)
+    if _paid(settings):
+        _confirm(most_calls(settings, queries), yes=yes)
+    run_to_end(new_run(settings, queries, runs), runs=runs, as_json=as_json)
+
+
+def run_to_end(run: StoredRun, *, runs: Path, as_json: bool) -> None:
+    """Run or resume one search and print what came of it. Raises DrpoError."""
+    if summary(run.path)["status"] != "done":
+        with progress(Settings.model_validate_json(run.settings)) as (observer, announce):
+            try:
+                asyncio.run(search(run, observer, announce))
+            except (RunPaused, asyncio.CancelledError) as error:
+                told = summary(run.path)
+                print_json(told) if as_json else print_summary(told, runs)
+                if isinstance(error, asyncio.CancelledError):
+                    raise RunPaused("cancelled") from None
+                raise
+    told = summary(run.path)
+    print_json(told) if as_json else print_summary(told, runs)
+
+
+def _paid(settings: Settings) -> bool:
+    return any(getattr(settings.models, role).provider != "sandbox" for role in ROLES)
+
+
+def _confirm(bound: int, *, yes: bool) -> None:
+    typer.echo(f"This search makes at most {bound:,} model calls (answered retries not counted).", err=True)
+    if yes or not sys.stdin.isatty():
+        return
+    if not typer.confirm("Start it?", default=False, err=True):
+        raise BadInput("not started")

@@ -1,0 +1,79 @@
+"""Shows a running search on standard error: a live line on a terminal, else a line a level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from drpo.conf.schema import Settings
+from drpo.run import Observer, Snapshot
+
+
+@contextmanager
+def progress(settings: Settings) -> Iterator[tuple[Observer, Callable[[str], None]]]:
+    """An observer for the search, and a way to say something meanwhile."""
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        yield from _live(console)
+    else:
+        yield _plain(console), lambda text: console.print(Text(text))
+
+
+def _plain(console: Console) -> Observer:
+    def observe(snapshot: Snapshot) -> None:
+        console.print(Text(line(snapshot)), soft_wrap=True)
+
+    return observe
+
+
+def _live(console: Console) -> Iterator[tuple[Observer, Callable[[str], None]]]:
+    shown = _Line()
+    with Live(shown, console=console, refresh_per_second=4, transient=True) as live:
+
+        def observe(snapshot: Snapshot) -> None:
+            shown.snapshot = snapshot
+
+        yield observe, lambda text: live.console.print(Text(text))
+    if shown.snapshot is not None:
+        console.print(Text(line(shown.snapshot)))
+
+
+class _Line:
+    """Rendered anew at each refresh, because calls and tokens go on counting between levels."""
+
+    snapshot: Snapshot | None = None
+
+    def __rich__(self) -> Text:
+        return Text("starting" if self.snapshot is None else line(self.snapshot))
+
+
+def line(snapshot: Snapshot) -> str:
+    """One line: level, beam, calls, tokens, cost, time."""
+    beam = "  ".join(
+        f"#{candidate}" if value is None else f"#{candidate} {value:.2f}"
+        for candidate, value in snapshot.beam
+    )
+    usage = snapshot.usage
+    parts = [
+        f"run {snapshot.run_id[:8]}",
+        f"level {snapshot.levels}/{snapshot.level_limit}",
+        f"beam {beam or '-'}",
+        f"{usage.calls:,} calls",
+        f"{usage.tokens:,} tokens",
+        f"${usage.cost_usd:.2f}",
+        duration(snapshot.seconds)
+        if not snapshot.seconds_left
+        else f"{duration(snapshot.seconds)}, about {duration(snapshot.seconds_left)} left",
+    ]
+    return " | ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `7 min`, `3.1 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

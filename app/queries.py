@@ -1,0 +1,159 @@
+"""Reads the queries of a run: the shipped ones, or a user's JSONL, CSV or plain lines.
+
+Every mistake is one BadInput line that names file and line. Does not know what they are for.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from drpo.conf.schema import DataSettings
+from drpo.graph.errors import BadInput
+from drpo.graph.values import Message, Query
+
+BUILTIN = "builtin:"
+LONGEST_QUERY = 100_000
+"""Characters; beyond it no model of today reads to the end."""
+SUFFIXES = (".jsonl", ".csv", ".txt")
+
+Text = Annotated[str, Field(min_length=1, max_length=LONGEST_QUERY)]
+
+
+class _Turn(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class _Line(BaseModel):
+    """One line of a data file; `id` is the line's number where it has none."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True)
+    id: str = Field(min_length=1, max_length=200)
+    text: Text | None = None
+    messages: list[_Turn] | None = None
+    tags: Annotated[tuple[str, ...], BeforeValidator(lambda said: _split(said))] = ()
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if (self.text is None) == (self.messages is None):
+            raise ValueError("a query has either `text` or `messages`")
+        if self.messages is not None and (not self.messages or self.messages[-1].role != "user"):
+            raise ValueError("the last of `messages` has to be the user's")
+        return self
+
+    def turns(self) -> tuple[Message, ...]:
+        """The query as turns."""
+        if self.messages is None:
+            return (Message("user", self.text or ""),)
+        return tuple(Message(turn.role, turn.content) for turn in self.messages)
+
+
+def load_queries(data: DataSettings, seed: int) -> list[Query]:
+    """The queries a run may use, numbered in the file's order; `limit` draws by the seed.
+
+    Raises BadInput for a file that cannot be read, a bad line, a duplicate, or none at all.
+    """
+    lines = [line for line in _lines(data.path) if not data.tags or set(data.tags) & set(line.tags)]
+    if not lines:
+        tagged = f" with one of the tags {', '.join(data.tags)}" if data.tags else ""
+        raise BadInput(f"data.path={data.path}: there are no queries{tagged}")
+    if data.limit is not None and data.limit < len(lines):
+        drawn = random.Random(f"{seed}:data").sample(range(len(lines)), data.limit)
+        lines = [lines[index] for index in sorted(drawn)]
+    return [Query(at, line.id, line.turns(), line.tags) for at, line in enumerate(lines)]
+
+
+def _lines(path: str) -> list[_Line]:
+    seen: dict[object, str] = {}
+    read: list[_Line] = []
+    for number, values in _rows(path):
+        place = f"{path}, line {number}"
+        try:
+            line = _Line.model_validate({"id": str(number)} | values)
+        except ValidationError as error:
+            raise BadInput(f"{place}: {_problem(error)}") from None
+        for what, key in (("id", line.id), ("query", line.turns())):
+            if (what, key) in seen:
+                raise BadInput(f"{place}: the same {what} as in line {seen[what, key]}")
+            seen[what, key] = str(number)
+        read.append(line)
+    return read
+
+
+def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.startswith(BUILTIN):
+        yield from _jsonl(path, _builtin(path).splitlines())
+        return
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise BadInput(f"data.path={path}: a data file ends in {', '.join(SUFFIXES)}")
+    text = _text(path)
+    if suffix == ".jsonl":
+        yield from _jsonl(path, text.split("\n"))
+    elif suffix == ".csv":
+        yield from _csv(path, text)
+    else:
+        lines = enumerate(text.splitlines(), 1)
+        yield from ((number, {"text": line}) for number, line in lines if line.strip())
+
+
+def _builtin(path: str) -> str:
+    name = path.removeprefix(BUILTIN)
+    file = files("drpo.conf") / "data" / f"{name}.jsonl"
+    if name not in ("train", "held_out"):
+        raise BadInput(f"data.path={path}: there are builtin:train and builtin:held_out")
+    return file.read_text("utf-8")
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"data.path={path}: it is not UTF-8 (byte {error.start})") from None
+    except OSError as error:
+        raise BadInput(f"data.path={path}: {error.strerror or error}") from None
+
+
+def _jsonl(path: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            raise BadInput(f"{path}, line {number}: it is not JSON") from None
+        if not isinstance(values, dict):
+            raise BadInput(f"{path}, line {number}: it is not a JSON object")
+        yield number, values
+
+
+def _csv(path: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    columns = set(reader.fieldnames or ())
+    if "text" not in columns or columns - {"id", "text", "tags"}:
+        raise BadInput(f"{path}, line 1: the columns are text and, if you like, id and tags")
+    try:
+        for row in reader:
+            yield reader.line_num, {name: value for name, value in row.items() if value}
+    except csv.Error as error:
+        raise BadInput(f"{path}, line {reader.line_num}: {error}") from None
+
+
+def _split(said: object) -> object:
+    return [tag.strip() for tag in said.split(",")] if isinstance(said, str) else said
+
+
+def _problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

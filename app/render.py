@@ -1,0 +1,208 @@
+"""Prints runs for people and machines: summary, tree, trace, JSON.
+
+Whatever a model wrote is shown as plain text: control characters and markup have no effect.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+SHORT_ID = 8
+SIMULATED = "simulated models: the scores mean nothing outside the sandbox"
+
+
+def print_json(value: object) -> None:
+    """As JSON on standard output."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def print_runs(told: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """One line a run."""
+    if not told:
+        typer.echo(f"There are no runs in {str(folder)!r}; `drpo optimize` makes one.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "status", "levels", "path value", "calls", "made"):
+        table.add_column(name, justify="right" if name in ("levels", "calls") else "left")
+    for run in told:
+        table.add_row(
+            run["run_id"][:SHORT_ID],
+            run["status"],
+            str(run["level"]),
+            _value(run["best"]["path_value"] if run["best"] else None),
+            f"{_new_calls(run):,}",
+            run["created_at"][:16].replace("T", " "),
+        )
+    _console().print(table)
+
+
+def print_summary(told: Mapping[str, Any], folder: Path) -> None:
+    """The prompt, how its path value came about, what it took, and what to type next."""
+    say = _Lines()
+    say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
+    if told["simulated"]:
+        say(f"({SIMULATED})")
+    best = told["best"]
+    if best is None:
+        say("No level is finished yet.")
+    else:
+        say()
+        when = "Best prompt" if told["status"] == "done" else "Best prompt so far"
+        say(f"{when} (candidate {best['candidate']}, path value {_value(best['path_value'])}):")
+        _say_prompts(say, best["prompts"])
+        say()
+        say(f"The path value is the mean of the {_scored(best)} rewards on its path (1-5):")
+        for step in best["path"]:
+            reward = "unscored" if step["reward"] is None else f"{step['reward']:.2f}"
+            note = ", not counted" if step["level"] == 0 else ""
+            say(f"  level {step['level']:>3}  candidate {step['candidate']:>4}  {reward}  {step['origin']}{note}")
+    say()
+    say(f"{_calls_line(told)}.")
+    if told["unscored"]:
+        say(f"{told['unscored']} answers could not be scored; `--view trace` says why.")
+    say()
+    for word in _next(told, folder):
+        say(word)
+
+
+def print_tree(told: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Every candidate, level by level, below the header of the run."""
+    say = _Lines()
+    say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
+    for level in sorted({node["level"] for node in nodes}):
+        say(f"level {level}")
+        for node in (each for each in nodes if each["level"] == level):
+            rank = "kept " if node["beam_rank"] is not None else "     "
+            parent = "" if node["parent"] is None else f" from {node['parent']}"
+            say(
+                f"  {rank}#{node['candidate']} {node['origin']}{parent}: reward "
+                f"{_value(node['reward'])}, path value {_value(node['path_value'])}"
+            )
+
+
+def print_trace(told: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> None:
+    """Every candidate with all that led to it."""
+    say = _Lines()
+    say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
+    for node in nodes:
+        _say_node(say, node)
+
+
+def _say_node(say: _Lines, node: Mapping[str, Any]) -> None:
+    parent = "" if node["parent"] is None else f" of candidate {node['parent']}"
+    say()
+    say(f"== candidate {node['candidate']}, level {node['level']}: {node['origin']}{parent}")
+    if node["led_by"]:
+        say("   led by the verdicts on its parent:")
+        for verdict in node["led_by"]:
+            _say_verdict(say, verdict)
+    say("   prompt:")
+    _say_prompts(say, node["prompts"], indent="     ")
+    for selection in node["selections"]:
+        names = ", ".join(aspect["name"] for aspect in selection["aspects"]) or "none"
+        say(f"   selection for {selection['query']}: {names}")
+        say(f"     because: {selection['reason']}")
+        for note in selection["notes"]:
+            say(f"     note: {note}")
+    say("   verdicts:")
+    for verdict in node["verdicts"]:
+        _say_verdict(say, verdict)
+    say(f"   reward {_value(node['reward'])}, path value {_value(node['path_value'])}")
+    for decision in node["decisions"]:
+        say(f"   {decision}")
+    for refused in node["refused_rewrites"]:
+        say(f"   rewrite {refused['item']} of it {refused['action']}: {refused['reason']}")
+    tokens = sum(call["tokens"] for call in node["calls"])
+    roles = ", ".join(f"{call['role']} {call['key'][:SHORT_ID]}" for call in node["calls"])
+    say(f"   cost: {len(node['calls'])} calls, {tokens:,} tokens ({roles or 'none'})")
+
+
+def _say_verdict(say: _Lines, verdict: Mapping[str, Any]) -> None:
+    reward = _value(verdict["reward"])
+    say(f"     {verdict['query']}: reward {reward}{_because(verdict['unscored'])}")
+    for score in verdict["scores"]:
+        value = f"{score['value']:g}" if score["value"] is not None else "-"
+        said = score["unscored"] or score["rationale"]
+        say(f"       {score['aspect']} {value}: {said}")
+    for note in verdict["notes"]:
+        say(f"       note: {note}")
+
+
+def _say_prompts(say: _Lines, prompts: Mapping[str, str], indent: str = "  ") -> None:
+    for name, text in prompts.items():
+        if len(prompts) > 1:
+            say(f"{indent}[{name}]")
+        for row in text.splitlines() or [""]:
+            say(f"{indent}{row}")
+
+
+def _next(told: Mapping[str, Any], folder: Path) -> list[str]:
+    short = told["run_id"][:SHORT_ID]
+    where = "" if folder == Path("runs") else f" --runs {folder}"
+    if told["status"] != "done":
+        resume = f"Go on:              drpo resume {short}{where}"
+        return [resume, f"Why each is there:  drpo show {short} --view trace{where}"]
+    lines = [
+        f"Every candidate:     drpo show {short} --view tree{where}",
+        f"Why each is there:   drpo show {short} --view trace{where}",
+    ]
+    if told["simulated"]:
+        lines.append("On a real model:     OPENAI_API_KEY=... drpo optimize models=openai")
+    return lines
+
+
+def _calls_line(told: Mapping[str, Any]) -> str:
+    calls = ", ".join(f"{role} {count['new']:,}" for role, count in told["calls"].items())
+    ledger = sum(count["from_ledger"] for count in told["calls"].values())
+    tokens = told["tokens"]["prompt"] + told["tokens"]["completion"]
+    cost = "cost unknown" if told["cost_usd"] is None else f"${told['cost_usd']:.4f}"
+    about = "about " if told["tokens"]["estimated"] else ""
+    return (
+        f"{_new_calls(told):,} model calls ({calls}), {ledger:,} more answered by the ledger; "
+        f"{about}{tokens:,} tokens, {cost}, {told['seconds']:.1f} s"
+    )
+
+
+def _new_calls(told: Mapping[str, Any]) -> int:
+    return sum(count["new"] for count in told["calls"].values())
+
+
+def _scored(best: Mapping[str, Any]) -> int:
+    return sum(1 for step in best["path"] if step["level"] > 0 and step["reward"] is not None)
+
+
+def _value(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _because(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""
+
+
+class _Lines:
+    """Prints lines of text in which nothing is markup."""
+
+    def __init__(self) -> None:
+        self._console = _console()
+
+    def __call__(self, text: str = "") -> None:
+        self._console.print(Text(plain(text)), soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """Text without what a terminal would act on."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)

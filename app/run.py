@@ -1,0 +1,265 @@
+"""Runs a search from start to end, or from where it stopped: opens everything, closes everything.
+
+The one place that knows all the parts: settings, queries, models, the run's file and the graph.
+How progress is shown is the observer's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
+
+import drpo
+from drpo.checkpoints.ledger import SqliteLedger
+from drpo.checkpoints.runs import (
+    Fingerprint,
+    StoredRun,
+    create_run,
+    hold_against,
+    owning,
+    update_settings,
+)
+from drpo.checkpoints.store import RunStore, open_store
+from drpo.conf.schema import Settings
+from drpo.graph.build import build_evaluation, build_search, fingerprint, initial_state
+from drpo.graph.context import Context
+from drpo.graph.errors import BadInput, RunPaused
+from drpo.graph.order import SeededOrder
+from drpo.graph.strategies import STRATEGIES
+from drpo.graph.values import Query, Role
+from drpo.models.caller import LedgeredCaller
+from drpo.models.ledger import Usage
+from drpo.models.provider import Provider
+from drpo.models.providers import open_providers
+from drpo.nodes.prompts import JinjaTemplates
+from drpo.nodes.target import ChatTarget
+
+GRACE_S = 3.0
+"""How long calls in flight may still land after the run was cancelled."""
+RECURSION_LIMIT = 1_000_000
+"""Supersteps; the search ends by its own level limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Where a running search stands."""
+
+    run_id: str
+    levels: int
+    """Levels finished so far, the root's included."""
+    level_limit: int
+    beam: Sequence[tuple[int, float | None]]
+    """Id and path value of the survivors, best first; the root has no path value."""
+    usage: Usage
+    """Live: it goes on counting."""
+    seconds: float
+    """Since this session of the run began."""
+    seconds_left: float | None
+    """Estimated from this session's pace; None before its first level."""
+
+
+Observer = Callable[[Snapshot], None]
+
+
+def new_run(settings: Settings, queries: Sequence[Query], folder: Path) -> StoredRun:
+    """A run in its own file, not started yet. Raises BadInput."""
+    order_of(settings, queries)
+    return create_run(
+        folder,
+        settings=settings.model_dump_json(),
+        fingerprint=current_fingerprint(settings),
+        queries=queries,
+        version=drpo.__version__,
+    )
+
+
+async def search(
+    run: StoredRun,
+    observer: Observer | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> None:
+    """Run or resume `run` to its end.
+
+    With `announce`, the first Ctrl-C or SIGTERM finishes the superstep and is announced, and the
+    second cancels. Raises RunPaused when it stopped in good order, RunFailed when it cannot go on.
+    """
+    settings = Settings.model_validate_json(run.settings)
+    hold_against(run, current_fingerprint(settings))
+    async with open_providers(settings.models, settings.seed) as providers:
+        with owning(run.path):
+            update_settings(run)
+            async with open_store(run.path) as store:
+                await _Search(run, settings, providers, store, observer).run(announce)
+
+
+def current_fingerprint(settings: Settings) -> Fingerprint:
+    """What a run made now relies on."""
+    return fingerprint() | {"templates": JinjaTemplates(settings.prompts.folder).hashes()}
+
+
+def order_of(settings: Settings, queries: Sequence[Query]) -> SeededOrder:
+    """The order of the queries. Raises BadInput when there are too few for one level."""
+    wanted = settings.search.queries_per_level
+    if len(queries) < wanted:
+        raise BadInput(
+            f"search.queries_per_level={wanted}: there are only {len(queries)} queries; "
+            f"allowed are 1 to {len(queries)}"
+        )
+    return SeededOrder(
+        queries,
+        per_level=wanted,
+        seed=settings.seed,
+        shuffle=settings.data.shuffle,
+        recycle=settings.search.recycle_queries,
+    )
+
+
+def most_calls(settings: Settings, queries: Sequence[Query]) -> int:
+    """Upper bound of the model calls of a whole search."""
+    search, per_level = settings.search, settings.search.queries_per_level
+    order = order_of(settings, queries)
+    levels = search.levels + search.max_extension
+    levels = levels if order.levels is None else min(levels, order.levels)
+    asks = 1 if settings.models.rewriter.multiple else search.rewrites
+    rewriter = (levels - 1) * search.width * asks
+    evaluated = 1 + (levels - 1) * search.width * search.rewrites
+    selections = min(levels * per_level, len(queries)) if settings.rewards.kind == "dynamic" else 0
+    bound = selections + rewriter + 2 * per_level * evaluated
+    return bound if settings.budget.calls is None else min(bound, settings.budget.calls)
+
+
+class _Search:
+    """One session of one run."""
+
+    def __init__(
+        self,
+        run: StoredRun,
+        settings: Settings,
+        providers: Mapping[Role, Provider],
+        store: RunStore,
+        observer: Observer | None,
+    ) -> None:
+        self._run = run
+        self._settings = settings
+        self._providers = providers
+        self._store = store
+        self._observer = observer
+        self._began = time.monotonic()
+        self._first_levels: int | None = None
+
+    async def run(self, announce: Callable[[str], None] | None) -> None:
+        """To the end; the run's status is right afterwards, whatever happened."""
+        status, reason, grace_s = "failed", "", None
+        ledger = SqliteLedger(self._store)
+        caller = LedgeredCaller(
+            self._providers,
+            ledger,
+            seed=self._settings.seed,
+            concurrency=self._settings.concurrency,
+            budget_calls=self._settings.budget.calls,
+            usage=await ledger.usage(),
+        )
+        try:
+            with _draining(announce) as control:
+                await self._walk(caller, control)
+            status = "done"
+        except GraphDrained:
+            status, reason = "paused", "stopped on request"
+            raise RunPaused(reason) from None
+        except RunPaused as error:
+            status, reason = "paused", str(error)
+            raise
+        except asyncio.CancelledError:
+            status, reason, grace_s = "paused", "cancelled", GRACE_S
+            raise
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            await caller.aclose(grace_s)
+            await self._store.set_status(status, reason or None, time.monotonic() - self._began)
+
+    async def _walk(self, caller: LedgeredCaller, control: RunControl) -> None:
+        graph = build_search(self._store.saver)
+        config: RunnableConfig = {
+            "configurable": {"thread_id": self._run.id},
+            "recursion_limit": RECURSION_LIMIT,
+        }
+        begun = await self._store.saver.aget_tuple(config)
+        values = begun.checkpoint["channel_values"] if begun else {}
+        limit = values.get("level_limit", self._settings.search.levels)
+        await self._show(limit, caller.usage)
+        async for update in graph.astream(
+            None if begun else initial_state(self._settings.search),
+            config,
+            context=self._context(caller),
+            stream_mode="updates",
+            durability="sync",
+            control=control,
+        ):
+            if "advance" in update:
+                limit = update["advance"].get("level_limit", limit)
+                await self._show(limit, caller.usage)
+
+    async def _show(self, limit: int, usage: Usage) -> None:
+        if self._observer is None:
+            return
+        levels, beam = await self._store.progress()
+        seconds = time.monotonic() - self._began
+        if self._first_levels is None:
+            self._first_levels = levels
+        finished = levels - self._first_levels
+        left = seconds / finished * max(0, limit - levels) if finished else None
+        self._observer(Snapshot(self._run.id, levels, limit, beam, usage, seconds, left))
+
+    def _context(self, caller: LedgeredCaller) -> Context:
+        settings = self._settings
+        templates = JinjaTemplates(settings.prompts.folder)
+        return Context(
+            seed=settings.seed,
+            root=settings.root,
+            task=settings.task,
+            search=settings.search,
+            rewards=settings.rewards,
+            strategy=STRATEGIES[settings.search.strategy],
+            order=order_of(settings, self._run.queries),
+            caller=caller,
+            target=ChatTarget(caller, templates, settings.models.target.format),
+            store=self._store,
+            templates=templates,
+            evaluation=build_evaluation(),
+        )
+
+
+@contextmanager
+def _draining(announce: Callable[[str], None] | None) -> Iterator[RunControl]:
+    """The run's control; signals ask it to drain, and then cancel."""
+    control, task, loop = RunControl(), asyncio.current_task(), asyncio.get_running_loop()
+    if announce is None or task is None:
+        yield control
+        return
+
+    def stop() -> None:
+        if control.drain_requested:
+            announce("cancelling; what is finished is kept")
+            task.cancel()
+        else:
+            announce("stopping after this step; once more to cancel it")
+            control.request_drain()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield control
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

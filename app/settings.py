@@ -1,0 +1,183 @@
+"""From overrides to checked settings: Hydra composes, pydantic validates.
+
+Every mistake becomes one BadInput line with the nearest names that exist. Knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from drpo.conf.schema import Settings
+from drpo.graph.errors import BadInput
+
+CONFIG_MODULE = "drpo.conf"
+CONFIG_NAME = "config"
+RESUMABLE = ("budget.", "concurrency")
+"""What may change when a run is resumed; anything else would be another search."""
+
+
+def compose_settings(overrides: Sequence[str]) -> Settings:
+    """Settings from `key=value` overrides.
+
+    Raises BadInput for a value, key or choice that there is not.
+    """
+    try:
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            config = compose(CONFIG_NAME, list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error, overrides) from None
+    return settings_from(config)
+
+
+def settings_from(config: DictConfig) -> Settings:
+    """Settings from a composed configuration. Raises BadInput."""
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise BadInput(_one_line(str(error))) from None
+    if not isinstance(values, dict):
+        raise BadInput("the configuration is not a mapping")
+    values = {name: value for name, value in values.items() if name not in ("hydra", "experiment")}
+    if isinstance(values.get("root"), str):
+        values["root"] = _root(values["root"])
+    return validated(values)
+
+
+def validated(values: Any) -> Settings:
+    """Settings from plain values. Raises BadInput with the first problem."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise BadInput(_first_problem(error)) from None
+
+
+def with_overrides(settings: Settings, overrides: Sequence[str]) -> Settings:
+    """Settings of a resumed run: only budget and concurrency may change. Raises BadInput."""
+    values: Any = settings.model_dump(mode="json")
+    for override in _parsed(overrides):
+        key = override.key_or_group
+        if not any(key == name or key.startswith(name) for name in RESUMABLE):
+            raise BadInput(
+                f"{key!r} cannot change when a run is resumed, it would be another search: "
+                f"allowed are budget.* and concurrency"
+            )
+        place = values
+        *parents, name = key.split(".")
+        for parent in parents:
+            place = place[parent]
+        place[name] = override.value()
+    return validated(values)
+
+
+def explained(error: Exception, overrides: Sequence[str]) -> BadInput:
+    """Hydra's error as one line that names what exists instead."""
+    text = _one_line(str(error))
+    choice = re.search(r"Could not find '([\w/@]+)/([^'/]*)'|Could not find '([^']+)'", text)
+    if choice and choice[1]:
+        group, wanted = choice[1], choice[2]
+        return BadInput(f"{group}={wanted}: there is no such choice; {_nearest(wanted, choices(group))}")
+    for key in _keys(overrides):
+        if key not in _known_keys():
+            return BadInput(f"{key!r} is no setting; {_nearest(key, _known_keys())}")
+    return BadInput(text)
+
+
+def choices(group: str) -> list[str]:
+    """The names of a configuration group, e.g. of `search`."""
+    folder = files(CONFIG_MODULE) / group
+    return sorted(Path(each.name).stem for each in folder.iterdir() if each.name.endswith(".yaml"))
+
+
+def groups() -> list[str]:
+    """The configuration groups."""
+    found = files(CONFIG_MODULE).iterdir()
+    return sorted(each.name for each in found if each.is_dir() and not each.name.startswith("_"))
+
+
+def _parsed(overrides: Sequence[str]) -> list[Any]:
+    try:
+        return list(OverridesParser.create().parse_overrides(list(overrides)))
+    except HydraException as error:
+        raise BadInput(_one_line(str(error))) from None
+
+
+def _keys(overrides: Sequence[str]) -> list[str]:
+    try:
+        parsed = _parsed(overrides)
+    except BadInput:
+        return []
+    return [override.key_or_group for override in parsed if override.package is None]
+
+
+def _known_keys() -> list[str]:
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        config = compose(CONFIG_NAME)
+    return [*groups(), *_flat(OmegaConf.to_container(config), "")]
+
+
+def _flat(values: Any, prefix: str) -> list[str]:
+    names: list[str] = []
+    for name, value in values.items():
+        names.append(f"{prefix}{name}")
+        if isinstance(value, dict):
+            names += _flat(value, f"{prefix}{name}.")
+    return names
+
+
+def _nearest(wanted: str, known: Iterable[str]) -> str:
+    """By the whole name, or else by its last part: `serch.levles` and `levels` mean the same."""
+    known = sorted(known)
+    close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.6)
+    if not close:
+        last = wanted.rpartition(".")[2]
+        tails = {name.rpartition(".")[2]: name for name in known}
+        close = [tails[tail] for tail in difflib.get_close_matches(last, tails, n=3, cutoff=0.6)]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"there are {', '.join(name for name in known if '.' not in name)}"
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"] if part not in ("sandbox", "openai"))
+    if first["type"] == "extra_forbidden":
+        return f"{place!r} is no setting; {_nearest(place, _known_keys())}"
+    given = repr(first["input"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" + (f", not {given[:80]}" if len(given) < 200 else "")
+
+
+def _root(text: str) -> str:
+    """The text itself, or the text of the file named after an @."""
+    if not text.startswith("@"):
+        return text
+    path = Path(text[1:]).expanduser()
+    try:
+        read = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"root={text}: cannot read {str(path)!r}: {_reason(error)}") from None
+    if not read:
+        raise BadInput(f"root={text}: the file is empty")
+    return read
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return error.strerror or str(error)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

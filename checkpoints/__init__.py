@@ -1,0 +1,1 @@
+"""What is remembered of a run: its SQLite file, from schema to resume."""

@@ -1,0 +1,254 @@
+"""Looks at a run from outside, read-only: what `drpo show` tells, and the hash of its tree.
+
+Plain dicts, ready for JSON. Works while the run is being written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from drpo.checkpoints.rows import dumps
+from drpo.checkpoints.runs import is_owned, reading
+from drpo.graph.values import ROLES
+
+KILLED = "the process ended without a word"
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """A run in short: status, level, best candidate, calls, tokens, cost, `tree_sha256`."""
+    with reading(path) as db:
+        row = next(db.query("select * from run"))
+        status, reason = row["status"], row["reason"]
+        if status == "running" and not is_owned(path):
+            status, reason = "paused", KILLED
+        settings = json.loads(row["settings"])
+        calls = _calls(db)
+        return {
+            "run_id": row["id"],
+            "status": status,
+            "reason": reason,
+            "path": str(path),
+            "created_at": row["created_at"],
+            "updated_at": row["updated_at"],
+            "seconds": row["seconds"],
+            "seed": settings["seed"],
+            "simulated": all(settings["models"][role]["provider"] == "sandbox" for role in ROLES),
+            "models": {role: settings["models"][role]["model"] for role in ROLES},
+            "level": _level(db),
+            "candidates": db["candidate"].count,
+            "best": _best(db),
+            "calls": calls,
+            "tokens": _tokens(db),
+            "cost_usd": _cost(db),
+            "unscored": _unscored(db),
+            "tree_sha256": tree_sha256(db),
+        }
+
+
+def tree(path: Path) -> list[dict[str, Any]]:
+    """Every candidate in creation order, with its place in the search."""
+    with reading(path) as db:
+        actions = _actions(db)
+        return [_node(row, actions, _texts(db)) for row in _candidates(db)]
+
+
+def trace(path: Path) -> list[dict[str, Any]]:
+    """Every candidate in creation order, with all that led to it and what it cost."""
+    with reading(path) as db:
+        texts, actions = _texts(db), _actions(db)
+        selections, verdicts = _selections(db), _verdicts(db)
+        calls = {row["key"]: row for row in db.query("select * from call")}
+        nodes = []
+        for row in _candidates(db):
+            mine = verdicts.get(row["id"], [])
+            keys = [row["call"], *(key for said in mine for key in said["calls"])]
+            nodes.append(
+                _node(row, actions, texts)
+                | {
+                    "refused_rewrites": _refused(db, row["id"], texts),
+                    "led_by": [_without_calls(said) for said in verdicts.get(row["parent"], [])],
+                    "selections": [selections[said["query"]] for said in mine],
+                    "verdicts": [_without_calls(said) for said in mine],
+                    "calls": [_cost_of(calls[key]) for key in keys if key in calls],
+                }
+            )
+        return nodes
+
+
+def tree_sha256(db: Database) -> str:
+    """Hash over levels, parents, prompts, samples and verdicts, without times and random ids."""
+    digest = hashlib.sha256()
+    for row in db.query(
+        "select id, level, parent, origin, prompts, reward, path_sum, path_count, beam_rank"
+        " from candidate order by id"
+    ):
+        digest.update(dumps(["candidate", *row.values()]).encode())
+    for row in db.query(
+        "select candidate, query.id, sample, text, failure, scores, verdict.unscored, reward"
+        " from sample left join verdict using (candidate, query, sample)"
+        " join query on query.ordinal = sample.query order by candidate, query, sample"
+    ):
+        digest.update(dumps(["evaluation", *row.values()]).encode())
+    return digest.hexdigest()
+
+
+def _best(db: Database) -> dict[str, Any] | None:
+    """The answer of a finished run, else the first of the last finished level's beam."""
+    rows = list(
+        db.query(
+            "select * from candidate where beam_rank is not null order by"
+            " id in (select candidate from decision where action = 'returned') desc,"
+            " level desc, beam_rank limit 1"
+        )
+    )
+    if not rows:
+        return None
+    row, texts = rows[0], _texts(db)
+    path = list(
+        db.query(
+            "with recursive path (id, parent) as (select id, parent from candidate where id = ?"
+            " union all select up.id, up.parent from candidate up join path on up.id = path.parent)"
+            " select level, id as candidate, origin, reward from candidate"
+            " where id in (select id from path) order by level",
+            [row["id"]],
+        )
+    )
+    return {
+        "candidate": row["id"],
+        "level": row["level"],
+        "prompts": _prompts(row, texts),
+        "path_value": _path_value(row),
+        "path": path,
+    }
+
+
+def _calls(db: Database) -> dict[str, dict[str, int]]:
+    calls = {role: {"new": 0, "from_ledger": 0} for role in ROLES}
+    for row in db.query("select * from cost_per_role"):
+        calls[row["role"]] = {"new": row["new_calls"], "from_ledger": row["from_ledger"]}
+    return calls
+
+
+def _tokens(db: Database) -> dict[str, Any]:
+    [row] = db.query(
+        "select coalesce(sum(prompt_tokens), 0) as prompt,"
+        " coalesce(sum(completion_tokens), 0) as completion,"
+        " coalesce(max(tokens_estimated), 0) as estimated from call"
+    )
+    return row | {"estimated": bool(row["estimated"])}
+
+
+def _cost(db: Database) -> float | None:
+    """US dollars; None where the price of any call is unknown."""
+    [row] = db.query("select sum(cost_usd) as cost, count(*) - count(cost_usd) as unknown from call")
+    return None if row["unknown"] else row["cost"] or 0.0
+
+
+def _level(db: Database) -> int:
+    """Levels finished, the root's included."""
+    [row] = db.query("select coalesce(max(level), -1) + 1 as n from candidate where beam_rank >= 0")
+    return int(row["n"])
+
+
+def _unscored(db: Database) -> int:
+    """Evaluations without a single valid score."""
+    return int(db["verdict"].count_where("reward is null"))
+
+
+def _candidates(db: Database) -> Iterable[dict[str, Any]]:
+    return db.query("select * from candidate order by id")
+
+
+def _node(
+    row: Mapping[str, Any], actions: Mapping[int, list[str]], texts: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "candidate": row["id"],
+        "level": row["level"],
+        "parent": row["parent"],
+        "origin": row["origin"],
+        "prompts": _prompts(row, texts),
+        "reward": row["reward"],
+        "path_value": _path_value(row),
+        "beam_rank": row["beam_rank"],
+        "decisions": actions.get(row["id"], []),
+    }
+
+
+def _path_value(row: Mapping[str, Any]) -> float | None:
+    return row["path_sum"] / row["path_count"] if row["path_count"] else None
+
+
+def _prompts(row: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]:
+    return {name: texts[text] for name, text in json.loads(row["prompts"]).items()}
+
+
+def _texts(db: Database) -> dict[str, str]:
+    return {row["sha256"]: row["body"] for row in db.query("select sha256, body from text")}
+
+
+def _actions(db: Database) -> dict[int, list[str]]:
+    """What was decided on each candidate, in words."""
+    actions: dict[int, list[str]] = {}
+    for row in db.query(
+        "select candidate, action, reason from decision where item = -1 order by rowid"
+    ):
+        actions.setdefault(row["candidate"], []).append(f"{row['action']}: {row['reason']}")
+    return actions
+
+
+def _refused(db: Database, parent: int, texts: Mapping[str, str]) -> list[dict[str, Any]]:
+    rows = db.query(
+        "select item, action, reason, text from decision where candidate = ? and item >= 0"
+        " order by item",
+        [parent],
+    )
+    return [row | {"text": texts.get(row["text"] or "")} for row in rows]
+
+
+def _selections(db: Database) -> dict[str, dict[str, Any]]:
+    rows = db.query(
+        "select query.id as query, aspects, reason, notes from selection"
+        " join query on query.ordinal = selection.query"
+    )
+    return {
+        row["query"]: row
+        | {"aspects": json.loads(row["aspects"]), "notes": json.loads(row["notes"])}
+        for row in rows
+    }
+
+
+def _verdicts(db: Database) -> dict[int, list[dict[str, Any]]]:
+    verdicts: dict[int, list[dict[str, Any]]] = {}
+    for row in db.query(
+        "select sample.candidate, query.id as query, body as answer, failure, scores,"
+        " verdict.unscored, notes, reward, sample.call as asked, verdict.call as judged"
+        " from sample join verdict using (candidate, query, sample)"
+        " join query on query.ordinal = sample.query join text on sha256 = sample.text"
+        " order by sample.candidate, sample.query"
+    ):
+        calls = [row.pop("asked"), row.pop("judged")]
+        parsed = {"scores": json.loads(row["scores"]), "notes": json.loads(row["notes"])}
+        verdicts.setdefault(row.pop("candidate"), []).append(row | parsed | {"calls": calls})
+    return verdicts
+
+
+def _without_calls(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in verdict.items() if name != "calls"}
+
+
+def _cost_of(call: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "key": call["key"],
+        "role": call["role"],
+        "model": call["model"],
+        "tokens": call["prompt_tokens"] + call["completion_tokens"],
+        "cost_usd": call["cost_usd"],
+        "seconds": call["seconds"],
+    }

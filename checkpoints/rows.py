@@ -1,0 +1,56 @@
+"""How values become rows: hashes, JSON without NaN, times, and the row types' way back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from drpo.graph.values import Aspect, Message, Query, Score, Selection, Verdict
+
+
+def sha256(text: str) -> str:
+    """Hex digest of the text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def dumps(value: object) -> str:
+    """Compact JSON; raises ValueError for NaN and infinities."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def now() -> str:
+    """UTC, ISO-8601, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def query_row(query: Query) -> tuple[int, str, str, str]:
+    """(ordinal, id, messages, tags) as the table `query` has them."""
+    turns = [[turn.role, turn.content] for turn in query.messages]
+    return (query.ordinal, query.id, dumps(turns), dumps(query.tags))
+
+
+def query_of(row: Mapping[str, Any]) -> Query:
+    """Back from its row."""
+    turns = tuple(Message(role, content) for role, content in json.loads(row["messages"]))
+    return Query(row["ordinal"], row["id"], turns, tuple(json.loads(row["tags"])))
+
+
+def selection_of(aspects: str, reason: str, notes: str) -> Selection:
+    """Back from its columns."""
+    named = tuple(Aspect(**aspect) for aspect in json.loads(aspects))
+    return Selection(named, reason, tuple(json.loads(notes)))
+
+
+def scores_json(verdict: Verdict) -> str:
+    """The column `verdict.scores`."""
+    return dumps([asdict(score) for score in verdict.scores])
+
+
+def verdict_of(scores: str, unscored: str | None, notes: str) -> Verdict:
+    """Back from its columns."""
+    read = tuple(Score(**score) for score in json.loads(scores))
+    return Verdict(read, unscored, tuple(json.loads(notes)))

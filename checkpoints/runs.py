@@ -1,0 +1,195 @@
+"""The runs of a folder: one file each. Made, found, owned, and held against what made them.
+
+The run's row is committed before anything slow, so that a run killed before its first checkpoint
+can start again from its stored settings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sqlite3
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from sqlite_utils import Database
+
+from drpo.checkpoints.rows import dumps, now, query_of, query_row
+from drpo.checkpoints.schema import migrations
+from drpo.graph.errors import BadInput, RunFailed
+from drpo.graph.values import Query
+
+Fingerprint = Mapping[str, Any]
+"""What a run relies on, by part: node names, edges, state keys, template hashes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """What it takes to go on with a run."""
+
+    id: str
+    path: Path
+    settings: str
+    """JSON of `Settings`."""
+    fingerprint: Fingerprint
+    queries: tuple[Query, ...]
+
+
+def create_run(
+    folder: Path, *, settings: str, fingerprint: Fingerprint, queries: Sequence[Query], version: str
+) -> StoredRun:
+    """A new run's file with everything the search needs, readable by its owner alone.
+
+    Raises BadInput when the folder cannot be written.
+    """
+    run_id = str(uuid.uuid4())
+    path = folder / f"{run_id}.sqlite"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600, exist_ok=False)
+        with _database(sqlite3.connect(path)) as db:
+            db.enable_wal()
+            migrations.apply(db)
+            with db.conn:
+                db.conn.execute(
+                    "insert into run (id, status, created_at, updated_at, settings, fingerprint,"
+                    " drpo_version) values (?, 'running', ?, ?, ?, ?, ?)",
+                    (run_id, now(), now(), settings, dumps(fingerprint), version),
+                )
+                db.conn.executemany(
+                    "insert into query values (?, ?, ?, ?)", [query_row(query) for query in queries]
+                )
+    except (OSError, sqlite3.Error) as error:
+        raise BadInput(f"cannot make a run in {str(folder)!r}: {error}") from None
+    return StoredRun(run_id, path, settings, fingerprint, tuple(queries))
+
+
+def load_run(path: Path) -> StoredRun:
+    """A run as it was stored. Raises BadInput for a file that is none."""
+    with reading(path) as db:
+        row = next(db.query("select id, settings, fingerprint from run"))
+        queries = tuple(query_of(each) for each in db.query("select * from query order by ordinal"))
+    return StoredRun(row["id"], path, row["settings"], json.loads(row["fingerprint"]), queries)
+
+
+def find_run(folder: Path, prefix: str | None) -> Path:
+    """The one run whose id begins with `prefix`, or the newest. Raises BadInput."""
+    paths = run_paths(folder)
+    if not paths:
+        raise BadInput(f"there are no runs in {str(folder)!r}; `drpo optimize` makes one")
+    if prefix is None:
+        return paths[-1]
+    found = [path for path in paths if path.stem.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise BadInput(f"no run in {str(folder)!r} begins with {prefix!r}; see `drpo runs`")
+    names = ", ".join(path.stem[: len(prefix) + 4] for path in found[:4])
+    raise BadInput(f"{prefix!r} is not unique in {str(folder)!r}: {names}")
+
+
+def run_paths(folder: Path) -> list[Path]:
+    """The files of the runs in a folder, oldest first; files that are no run are left out."""
+    made: dict[Path, str] = {}
+    for path in sorted(folder.glob("*.sqlite")):
+        try:
+            with reading(path) as db:
+                made[path] = next(db.query("select created_at from run"))["created_at"]
+        except BadInput:
+            continue
+    return sorted(made, key=lambda path: made[path])
+
+
+def update_settings(run: StoredRun) -> None:
+    """Store the settings of a run that this process owns."""
+    with _database(sqlite3.connect(run.path)) as db, db.conn:
+        db.conn.execute("update run set settings = ?", (run.settings,))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Database]:
+    """A run's file, to look at. Raises BadInput when it is no run of ours."""
+    if not path.is_file():
+        raise BadInput(f"there is no file {str(path)!r}")
+    try:
+        with _database(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+        ) as db:
+            if "run" not in db.table_names() or not db["run"].count:
+                raise BadInput(f"{str(path)!r} is no run of drpo")
+            yield db
+    except sqlite3.DatabaseError as error:
+        raise BadInput(f"cannot read {str(path)!r}: {error}") from None
+
+
+@contextmanager
+def owning(path: Path) -> Iterator[None]:
+    """Be the only process that runs this run. Raises RunFailed naming the one that does."""
+    lock = _lock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        with reading(path) as db:
+            row = next(db.query("select owner_host, owner_pid from run"))
+        raise RunFailed(
+            f"run {path.stem} is being run by process {row['owner_pid']} on {row['owner_host']}"
+        ) from None
+    try:
+        with _database(sqlite3.connect(path, timeout=30)) as db, db.conn:
+            migrations.apply(db)
+            db.conn.execute(
+                "update run set owner_host = ?, owner_pid = ?, status = 'running', reason = null",
+                (platform.node(), os.getpid()),
+            )
+        yield
+    finally:
+        lock.release()
+
+
+def is_owned(path: Path) -> bool:
+    """Whether a process runs this run now."""
+    lock = _lock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def hold_against(run: StoredRun, current: Fingerprint) -> None:
+    """Raises BadInput naming the first part in which the program changed since the run began."""
+    for part in sorted({*run.fingerprint, *current}):
+        before, after = run.fingerprint.get(part), current.get(part)
+        if before != after:
+            raise BadInput(
+                f"run {run.id} cannot be resumed: the {part} changed since it began "
+                f"({_difference(before, after)})"
+            )
+
+
+def _difference(before: Any, after: Any) -> str:
+    """What is in only one of two lists, or differs between two mappings."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+        return ", ".join(names)
+    gone = [f"without {name}" for name in before or () if name not in (after or ())]
+    new = [f"with {name}" for name in after or () if name not in (before or ())]
+    return ", ".join(gone + new)
+
+
+def _lock(path: Path) -> FileLock:
+    return FileLock(path.with_suffix(".lock"))
+
+
+@contextmanager
+def _database(connection: sqlite3.Connection) -> Iterator[Database]:
+    with closing(connection):
+        connection.execute("pragma trusted_schema = off")
+        yield Database(connection)

@@ -1,0 +1,159 @@
+"""The tables of a run's file, as numbered migrations, and views to look at them by SQL.
+
+Facts stand once: texts by their sha256 in `text`, everything else refers to them. LangGraph adds
+its two tables, `checkpoints` and `writes`. Queries are named by ordinal, candidates by id.
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("drpo")
+
+
+@migrations()
+def m001_tables(db: Database) -> None:
+    """Everything a search remembers."""
+    _execute(
+        db,
+        """
+        create table run (
+            id text primary key,
+            status text not null check (status in ('running', 'paused', 'done', 'failed')),
+            reason text,
+            created_at text not null,
+            updated_at text not null,
+            settings text not null,
+            fingerprint text not null,
+            drpo_version text not null,
+            owner_host text,
+            owner_pid integer,
+            seconds real not null default 0
+        );
+        create table text (sha256 text primary key, body text not null);
+        create table query (
+            ordinal integer primary key,
+            id text not null unique,
+            messages text not null,
+            tags text not null
+        );
+        create table call (
+            key text primary key,
+            role text not null,
+            level integer not null,
+            candidate integer,
+            query integer,
+            sample integer not null,
+            n integer not null,
+            provider text not null,
+            model text not null,
+            parameters text not null,
+            messages text not null,
+            request_sha256 text,
+            texts text not null,
+            finish_reasons text not null,
+            details text not null,
+            prompt_tokens integer not null,
+            completion_tokens integer not null,
+            tokens_estimated integer not null,
+            cost_usd real,
+            hits integer not null default 0,
+            finished_at text not null,
+            seconds real not null
+        );
+        create table attempt (
+            call text not null,
+            number integer not null,
+            started_at text not null,
+            seconds real not null,
+            problem text,
+            primary key (call, number, started_at)
+        );
+        create table selection (
+            query integer primary key references query (ordinal),
+            aspects text not null,
+            reason text not null,
+            notes text not null,
+            call text references call (key)
+        );
+        create table candidate (
+            id integer primary key,
+            level integer not null,
+            parent integer references candidate (id),
+            origin text not null,
+            prompts text not null,
+            rewrite_index integer,
+            call text references call (key),
+            reward real,
+            path_sum real not null default 0,
+            path_count integer not null default 0,
+            beam_rank integer
+        );
+        create index candidate_level on candidate (level);
+        create table sample (
+            candidate integer not null references candidate (id),
+            query integer not null references query (ordinal),
+            sample integer not null,
+            text text not null references text (sha256),
+            failure text,
+            call text references call (key),
+            primary key (candidate, query, sample)
+        );
+        create table verdict (
+            candidate integer not null references candidate (id),
+            query integer not null references query (ordinal),
+            sample integer not null,
+            scores text not null,
+            unscored text,
+            notes text not null,
+            reward real,
+            call text references call (key),
+            primary key (candidate, query, sample)
+        );
+        create table decision (
+            node text not null,
+            level integer not null,
+            candidate integer not null,
+            item integer not null,
+            action text not null,
+            reason text not null,
+            text text references text (sha256),
+            primary key (node, level, candidate, item)
+        );
+        """,
+    )
+
+
+@migrations()
+def m002_views(db: Database) -> None:
+    """Readable names for common looks."""
+    _execute(
+        db,
+        """
+        create view timeline as
+            select finished_at, role, level, candidate, query.id as query, provider, model,
+                   prompt_tokens, completion_tokens, cost_usd, call.seconds, hits
+            from call left join query on query.ordinal = call.query
+            order by finished_at;
+        create view cost_per_role as
+            select role, count(*) as new_calls, sum(hits) as from_ledger,
+                   sum(prompt_tokens) as prompt_tokens,
+                   sum(completion_tokens) as completion_tokens,
+                   sum(cost_usd) as cost_usd, sum(seconds) as seconds
+            from call group by role;
+        create view branches as
+            select candidate.id, level, parent, origin, reward,
+                   case when path_count then path_sum / path_count end as path_value,
+                   beam_rank, text.body as system
+            from candidate
+            left join text on text.sha256 = json_extract(prompts, '$.system')
+            order by candidate.id;
+        """,
+    )
+
+
+def _execute(db: Database, statements: str) -> None:
+    """One by one: `executescript` would commit, and a migration is all or nothing."""
+    for statement in statements.split(";"):
+        if statement.strip():
+            db.execute(statement)

@@ -1,0 +1,319 @@
+"""What a running search writes and reads: the run's rows, on the hot path.
+
+Writes go through the saver's connection under its lock, the file's only writer; reads through a
+read-only one. Every write is committed when it returns, and writing a row again changes nothing.
+Looking at a run from outside is `reader`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from drpo.checkpoints.rows import dumps, now, scores_json, selection_of, sha256, verdict_of
+from drpo.checkpoints.saver import RunSaver
+from drpo.graph.context import Place
+from drpo.graph.errors import RunFailed
+from drpo.graph.requests import Answer
+from drpo.graph.state import Rewritten
+from drpo.graph.values import (
+    Candidate,
+    Decision,
+    Evaluation,
+    Sample,
+    Selection,
+    Standing,
+    Verdict,
+)
+
+Statement = tuple[str, Sequence[Sequence[Any]]]
+"""SQL and one parameter row per execution."""
+
+_ADD_TEXT = "insert or ignore into text values (?, ?)"
+_ADD_DECISION = "insert or replace into decision values (?, ?, ?, ?, ?, ?, ?)"
+BUSY_TIMEOUT_S = 30
+WAL_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class RunStore:
+    """One run's file, open for its search."""
+
+    def __init__(self, path: Path, saver: RunSaver, reading: aiosqlite.Connection) -> None:
+        self.file = path
+        self.saver = saver
+        self._reading = reading
+
+    def ensure_healthy(self) -> None:
+        """Raises RunFailed when a checkpoint could not be written."""
+        self.saver.ensure_healthy()
+
+    async def write(self, *statements: Statement) -> None:
+        """All of them in one transaction, committed.
+
+        Raises RunFailed when the file cannot be written.
+        """
+        connection = self.saver.conn
+        async with self.saver.lock:
+            try:
+                for sql, rows in statements:
+                    if rows:
+                        await connection.executemany(sql, rows)
+                await connection.commit()
+            except sqlite3.Error as error:
+                await connection.rollback()
+                raise RunFailed(f"cannot write {self.file}: {error}") from error
+            except BaseException:
+                await connection.rollback()
+                raise
+
+    async def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Rows of committed data."""
+        try:
+            return list(await self._reading.execute_fetchall(sql, parameters))
+        except sqlite3.Error as error:
+            raise RunFailed(f"cannot read {self.file}: {error}") from error
+
+    async def selection(self, query: int) -> Selection | None:
+        """Of the query with this ordinal."""
+        rows = await self.read(
+            "select aspects, reason, notes from selection where query = ?", (query,)
+        )
+        return selection_of(*rows[0]) if rows else None
+
+    async def add_selection(self, query: int, answer: Answer[Selection]) -> None:
+        """The selection of one query."""
+        said = answer.value
+        aspects = [{"name": a.name, "definition": a.definition} for a in said.aspects]
+        row = (query, dumps(aspects), said.reason, dumps(said.notes), _first(answer.calls))
+        await self.write(("insert or replace into selection values (?, ?, ?, ?, ?)", [row]))
+
+    async def candidates(self, ids: Sequence[int]) -> list[Candidate]:
+        """By id."""
+        rows = await self.read(
+            "select id, level, parent, prompts, origin from candidate"
+            f" where id in ({_marks(ids)}) order by id",
+            ids,
+        )
+        return await self._candidates(rows)
+
+    async def path(self, candidate: int, length: int) -> list[Candidate]:
+        """The candidate and its ancestors, oldest first, at most `length` of them."""
+        rows = await self.read(
+            "with recursive path (id, parent, steps) as ("
+            " select id, parent, 1 from candidate where id = ?"
+            " union all select up.id, up.parent, steps + 1 from path"
+            " join candidate up on up.id = path.parent where steps < ?)"
+            " select id, level, parent, prompts, origin from candidate"
+            " where id in (select id from path) order by level",
+            (candidate, length),
+        )
+        return await self._candidates(rows)
+
+    async def add_texts(self, texts: Sequence[str]) -> list[str]:
+        """The sha256 of each text, which is stored if it was not."""
+        rows = text_rows(texts)
+        await self.write((_ADD_TEXT, rows))
+        return [row[0] for row in rows]
+
+    async def texts(self, hashes: Sequence[str]) -> dict[str, str]:
+        """Each text by its sha256."""
+        rows = await self.read(
+            f"select sha256, body from text where sha256 in ({_marks(hashes)})", hashes
+        )
+        return dict(rows)
+
+    async def admit(
+        self,
+        candidates: Sequence[tuple[Candidate, Rewritten | None]],
+        decisions: Sequence[Decision],
+    ) -> None:
+        """New candidates, each with the rewrite it came from, and what was refused."""
+        texts = [text for candidate, _ in candidates for text in candidate.prompts.values()]
+        await self.write(
+            (_ADD_TEXT, text_rows(texts)),
+            (
+                "insert or ignore into candidate"
+                " (id, level, parent, origin, prompts, rewrite_index, call)"
+                " values (?, ?, ?, ?, ?, ?, ?)",
+                [_candidate_row(candidate, item) for candidate, item in candidates],
+            ),
+            *_decision_statements(decisions),
+        )
+
+    async def add_sample(self, place: Place, answer: Answer[Sample]) -> None:
+        """What the target answered."""
+        [text] = text_rows([answer.value.text])
+        row = (*_key(place), text[0], answer.value.failure, _first(answer.calls))
+        await self.write(
+            (_ADD_TEXT, [text]),
+            ("insert or replace into sample values (?, ?, ?, ?, ?, ?)", [row]),
+        )
+
+    async def add_verdict(self, place: Place, answer: Answer[Verdict]) -> None:
+        """What the judge said of it."""
+        said = answer.value
+        row = (
+            *_key(place),
+            scores_json(said),
+            said.unscored,
+            dumps(said.notes),
+            said.reward,
+            _first(answer.calls),
+        )
+        await self.write(
+            ("insert or replace into verdict values (?, ?, ?, ?, ?, ?, ?, ?)", [row])
+        )
+
+    async def evaluations(self, candidates: Sequence[int]) -> list[Evaluation]:
+        """Of these candidates, by candidate, then query."""
+        rows = await self.read(
+            "select candidate, query, body, failure, scores, unscored, notes"
+            " from sample join verdict using (candidate, query, sample)"
+            " join text on sha256 = text"
+            f" where candidate in ({_marks(candidates)}) order by candidate, query, sample",
+            candidates,
+        )
+        return [
+            Evaluation(candidate, query, Sample(body, failure), verdict_of(*verdict))
+            for candidate, query, body, failure, *verdict in rows
+        ]
+
+    async def path_sums(self, candidates: Sequence[int]) -> dict[int, tuple[float, int]]:
+        """Sum and number of the rewards on the path up to each candidate's parent."""
+        rows = await self.read(
+            "select candidate.id, coalesce(up.path_sum, 0.0), coalesce(up.path_count, 0)"
+            " from candidate left join candidate up on up.id = candidate.parent"
+            f" where candidate.id in ({_marks(candidates)})",
+            candidates,
+        )
+        return {candidate: (path_sum, count) for candidate, path_sum, count in rows}
+
+    async def settle(
+        self, standings: Sequence[Standing], beam: Sequence[int], decisions: Sequence[Decision]
+    ) -> None:
+        """The end of a level: where everybody stands, and who goes on, in beam order."""
+        ranks = {candidate: rank for rank, candidate in enumerate(beam)}
+        await self.write(
+            (
+                "update candidate set reward = ?, path_sum = ?, path_count = ?, beam_rank = ?"
+                " where id = ?",
+                [
+                    (at.reward, at.path_sum, at.path_count, ranks.get(at.candidate), at.candidate)
+                    for at in standings
+                ],
+            ),
+            *_decision_statements(decisions),
+        )
+
+    async def add_decisions(self, decisions: Sequence[Decision]) -> None:
+        """Why something was kept, dropped or carried on."""
+        await self.write(*_decision_statements(decisions))
+
+    async def progress(self) -> tuple[int, list[tuple[int, float | None]]]:
+        """Levels finished, and id and path value of the last one's survivors, best first."""
+        rows = await self.read(
+            "select level, id, case when path_count then path_sum / path_count end"
+            " from candidate where beam_rank is not null"
+            " and level = (select max(level) from candidate where beam_rank is not null)"
+            " order by beam_rank"
+        )
+        beam = [(candidate, value) for _, candidate, value in rows]
+        return (rows[0][0] + 1 if rows else 0), beam
+
+    async def set_status(self, status: str, reason: str | None, seconds: float) -> None:
+        """Of the run; `seconds` is what this session of it took."""
+        await self.write(
+            (
+                "update run set status = ?, reason = ?, updated_at = ?, seconds = seconds + ?",
+                [(status, reason, now(), seconds)],
+            )
+        )
+
+    async def _candidates(self, rows: Iterable[Any]) -> list[Candidate]:
+        read = [(row, json.loads(row[3])) for row in rows]
+        texts = await self.texts(sorted({text for _, named in read for text in named.values()}))
+        return [
+            Candidate(id_, level, parent, {name: texts[text] for name, text in named.items()}, how)
+            for (id_, level, parent, _, how), named in read
+        ]
+
+
+@asynccontextmanager
+async def open_store(path: Path, *, full_sync: bool = False) -> AsyncIterator[RunStore]:
+    """The run's file, open for its search.
+
+    `full_sync` survives a power cut without losing the last commits, at the price of an fsync each.
+    """
+    writing = aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S)
+    reading = aiosqlite.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+    async with writing as writer:
+        saver = RunSaver(writer)
+        await saver.setup()
+        for pragma in (
+            f"synchronous = {'full' if full_sync else 'normal'}",
+            "foreign_keys = on",
+            "trusted_schema = off",
+            f"journal_size_limit = {WAL_LIMIT_BYTES}",
+        ):
+            await writer.execute(f"pragma {pragma}")
+        await writer.commit()
+        async with reading as reader:
+            yield RunStore(path, saver, reader)
+
+
+def text_rows(texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Rows of the table `text`."""
+    return [(sha256(text), text) for text in texts]
+
+
+def add_text(texts: Iterable[str]) -> Statement:
+    """Stores texts that are not there yet."""
+    return (_ADD_TEXT, text_rows(texts))
+
+
+def _decision_statements(decisions: Sequence[Decision]) -> list[Statement]:
+    rows = [
+        (
+            said.node,
+            said.level,
+            said.candidate,
+            said.item,
+            said.action,
+            said.reason,
+            None if said.text is None else sha256(said.text),
+        )
+        for said in decisions
+    ]
+    texts = [said.text for said in decisions if said.text is not None]
+    return [add_text(texts), (_ADD_DECISION, rows)]
+
+
+def _candidate_row(candidate: Candidate, item: Rewritten | None) -> tuple[Any, ...]:
+    prompts = {name: sha256(text) for name, text in candidate.prompts.items()}
+    return (
+        candidate.id,
+        candidate.level,
+        candidate.parent,
+        candidate.origin,
+        dumps(prompts),
+        item["index"] if item else None,
+        (item["call"] or None) if item else None,
+    )
+
+
+def _key(place: Place) -> tuple[int, int, int]:
+    return (place.candidate, place.query, place.sample)
+
+
+def _first(calls: Sequence[str]) -> str | None:
+    return calls[0] if calls else None
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,192 @@
+"""What every value of the configuration may be.
+
+Hydra composes the YAML files beside this one; these pydantic types then check the result, because
+Hydra's own structured configs know no literals and `+key=` goes around them. Nothing here reads
+files.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Strict(BaseModel):
+    """A section of the configuration: no unknown keys, no changes after it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _as_prompts(value: object) -> object:
+    return {"system": value} if isinstance(value, str) else value
+
+
+class TaskSettings(Strict):
+    """What the assistant is for, in the user's words; rewarder, judge and rewriter read it."""
+
+    description: str = ""
+    locked: tuple[str, ...] = ()
+    """Sentences of the root prompt that every rewrite has to keep word for word."""
+
+
+class BudgetSettings(Strict):
+    """Where a run stops by itself; it can be resumed with a larger limit."""
+
+    calls: int | None = Field(default=None, ge=1)
+    """Model calls of all roles together; null for no limit."""
+
+
+class ModelSettings(Strict):
+    """The model behind one role."""
+
+    provider: Literal["sandbox", "openai"]
+    model: str = Field(min_length=1)
+    temperature: float | None = Field(default=0.0, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    json_schema: bool = True
+    """Ask the provider to enforce the JSON schema of structured answers."""
+    multiple: bool = True
+    """Whether one request may ask for several completions (`n`)."""
+    format: Literal["chat", "text"] = "chat"
+    """`text` is for base models: one text with stop sequences instead of turns."""
+
+
+class SandboxSettings(ModelSettings):
+    """The simulated world: no model, no network, no cost."""
+
+    provider: Literal["sandbox"]
+    latency_ms: float = Field(default=0.0, ge=0, le=60_000)
+
+
+class OpenAISettings(ModelSettings):
+    """Any server that speaks the OpenAI protocol."""
+
+    provider: Literal["openai"]
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable with the key; the key itself is never stored."""
+    timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    """Of one attempt."""
+    attempts: int = Field(default=5, ge=1, le=20)
+    """How often one call is tried while the server is busy, broken or away."""
+    price_in: float | None = Field(default=None, ge=0)
+    """US dollars per million prompt tokens; null where unknown."""
+    price_out: float | None = Field(default=None, ge=0)
+    """US dollars per million completion tokens; null where unknown."""
+
+
+AnyModelSettings = Annotated[SandboxSettings | OpenAISettings, Field(discriminator="provider")]
+
+
+class ModelsSettings(Strict):
+    """One model a role."""
+
+    target: AnyModelSettings
+    rewarder: AnyModelSettings
+    judge: AnyModelSettings
+    rewriter: AnyModelSettings
+
+
+class RewardsSettings(Strict):
+    """How the aspects of a query are found: chosen for it, or the same for all."""
+
+    kind: Literal["dynamic", "static"]
+    pool: str = Field(min_length=1)
+    """Name of the set of aspects."""
+    aspects: dict[str, str] = Field(min_length=1)
+    """The pool: definition of each aspect, by name."""
+    fewest: int = Field(default=2, ge=1, le=20)
+    most: int = Field(default=5, ge=1, le=20)
+    fixed: tuple[str, ...] = ()
+    """The aspects of every query where `kind` is static."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.fewest > self.most:
+            raise ValueError(f"fewest ({self.fewest}) is above most ({self.most})")
+        if self.kind == "static" and not self.fixed:
+            raise ValueError("static rewards need at least one aspect in `fixed`")
+        unknown = [name for name in self.fixed if name not in self.aspects]
+        if unknown:
+            raise ValueError(
+                f"`fixed` names {unknown[0]!r}, which is not in pool {self.pool!r}: "
+                f"allowed are {', '.join(self.aspects)}"
+            )
+        return self
+
+
+class SearchSettings(Strict):
+    """How the search goes; the `paper` preset is the method as published."""
+
+    strategy: Literal["beam", "greedy"]
+    width: int = Field(ge=1, le=64)
+    """W, how many candidates survive a level."""
+    rewrites: int = Field(ge=1, le=64)
+    """M, how many rewrites are asked for per surviving candidate."""
+    levels: int = Field(ge=1, le=10_000)
+    """States on a path, the root's included."""
+    max_extension: int = Field(ge=0, le=10_000)
+    """How many levels skips may add in all."""
+    skip_above: float = Field(ge=1, le=5)
+    """Reward (1–5) above which a surviving candidate is carried on without a rewrite."""
+    queries_per_level: int = Field(ge=1, le=1_000)
+    """B."""
+    history: int = Field(ge=0, le=100)
+    """How many prompts of its path the rewriter is shown."""
+    recycle_queries: bool
+    """When queries run out: again in a new seeded order, or (false) the search ends."""
+    guards: bool
+    """Whether `admit` may refuse rewrites."""
+    unscored: Literal["leave_out", "zero"]
+    """What an unreadable verdict counts as: nothing, or (the paper) reward 0 and a skip."""
+    prompt_tokens: int = Field(ge=16, le=1_000_000)
+    """Longest prompt the guards let pass, in tokens, estimated as characters / 4."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.strategy == "greedy" and self.width != 1:
+            raise ValueError(f"greedy keeps one candidate a level, so width is 1, not {self.width}")
+        return self
+
+
+class DataSettings(Strict):
+    """Which queries the search sees, and in which order."""
+
+    path: str = Field(min_length=1)
+    """`builtin:train`, `builtin:held_out`, or a user's .jsonl, .csv or .txt file."""
+    shuffle: bool = True
+    """Seeded order; false keeps the file's."""
+    limit: int | None = Field(default=None, ge=1)
+    """How many queries to draw, by the seed; null for all."""
+    tags: tuple[str, ...] = ()
+    """Only queries with one of these tags; empty for all."""
+
+
+class PromptsSettings(Strict):
+    """The words the roles are asked in."""
+
+    folder: str | None = None
+    """A folder whose *.jinja files stand in for ours of the same name."""
+
+
+class Settings(Strict):
+    """The whole configuration of one run."""
+
+    seed: int = Field(ge=0, lt=2**63)
+    root: Annotated[
+        dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]],
+        BeforeValidator(_as_prompts),
+        Field(min_length=1),
+    ]
+    """The prompts the search starts from: a text is short for `{system: text}`."""
+    concurrency: int = Field(ge=1, le=4_096)
+    """How many model calls may be in flight."""
+    task: TaskSettings
+    budget: BudgetSettings
+    models: ModelsSettings
+    rewards: RewardsSettings
+    search: SearchSettings
+    data: DataSettings
+    prompts: PromptsSettings

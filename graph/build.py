@@ -1,0 +1,111 @@
+"""Compiles the graphs: which node follows which, in one place.
+
+The evaluation graph has no checkpointer and is awaited by the `evaluate` node: added as a node it
+fails under `durability="sync"` (LangGraph 1.2.22).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from drpo.conf.schema import SearchSettings
+from drpo.graph.context import Context
+from drpo.graph.routing import after_admit, after_advance, after_select_rewards, start
+from drpo.graph.state import EvaluationState, SearchState
+from drpo.nodes.admit import admit
+from drpo.nodes.advance import advance
+from drpo.nodes.evaluate import evaluate
+from drpo.nodes.judge import judge
+from drpo.nodes.rewrite import rewrite
+from drpo.nodes.sample import sample
+from drpo.nodes.select_rewards import select_rewards
+
+# See `nodes.evaluate`.
+warnings.filterwarnings("ignore", message="`durability` has no effect")
+
+SearchGraph = CompiledStateGraph[SearchState, Context, SearchState, SearchState]
+
+
+def build_search(saver: BaseCheckpointSaver[Any] | None = None) -> SearchGraph:
+    """The search graph, checkpointed by `saver`."""
+    graph = StateGraph(SearchState, context_schema=Context)
+    graph.add_node("select_rewards", select_rewards)
+    graph.add_node("rewrite", rewrite)
+    graph.add_node("admit", admit)
+    graph.add_node("evaluate", evaluate)
+    graph.add_node("advance", advance)
+    graph.add_conditional_edges(START, start, ["select_rewards"])
+    graph.add_conditional_edges("select_rewards", after_select_rewards)
+    graph.add_conditional_edges("admit", after_admit, ["evaluate", "select_rewards"])
+    graph.add_edge("evaluate", "advance")
+    graph.add_conditional_edges("advance", after_advance, ["rewrite", "admit", END])
+    graph.add_edge("rewrite", "admit")
+    return graph.compile(checkpointer=saver, name="search")
+
+
+def build_evaluation() -> CompiledStateGraph[
+    EvaluationState, Context, EvaluationState, EvaluationState
+]:
+    """The evaluation graph `sample -> judge`."""
+    graph = StateGraph(EvaluationState, context_schema=Context)
+    graph.add_node("sample", sample)
+    graph.add_node("judge", judge)
+    graph.add_edge(START, "sample")
+    graph.add_edge("sample", "judge")
+    graph.add_edge("judge", END)
+    return graph.compile(checkpointer=False, name="evaluation")
+
+
+def initial_state(search: SearchSettings) -> SearchState:
+    """What a new search starts with."""
+    return {
+        "level": 0,
+        "level_limit": search.levels,
+        "beam": [],
+        "skips": [],
+        "candidates": [],
+        "next_candidate": 0,
+    }
+
+
+def draw() -> str:
+    """The search graph as Mermaid, the evaluation graph drawn in the place of `evaluate`.
+
+    `get_graph(xray=True)` does not see a graph that a node awaits.
+    """
+    drawing = build_search().get_graph()
+    inner = build_evaluation().get_graph()
+    inner.trim_first_node()
+    inner.trim_last_node()
+    first, last = drawing.extend(inner, prefix="evaluate")
+    if first is None or last is None:
+        raise LookupError("the evaluation graph has no first and last node")
+    drawing.edges = [
+        edge._replace(
+            source=last.id if edge.source == "evaluate" else edge.source,
+            target=first.id if edge.target == "evaluate" else edge.target,
+        )
+        for edge in drawing.edges
+    ]
+    del drawing.nodes["evaluate"]
+    return drawing.draw_mermaid(with_styles=False)
+
+
+def fingerprint() -> dict[str, list[str]]:
+    """What a stored run relies on: nodes, edges and state keys, by name."""
+    graphs = (("search", build_search()), ("evaluation", build_evaluation()))
+    edges = [
+        f"{name}: {edge.source} -> {edge.target}"
+        for name, graph in graphs
+        for edge in graph.get_graph().edges
+    ]
+    return {
+        "nodes": sorted(f"{name}: {node}" for name, graph in graphs for node in graph.nodes),
+        "edges": sorted(edges),
+        "state keys": sorted(SearchState.__annotations__),
+    }

@@ -1,0 +1,161 @@
+"""What the nodes work with: settings, and protocols of everything that answers or remembers.
+
+`models` and `checkpoints` implement these protocols and reach the nodes only through `Context`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from langgraph.runtime import RunControl
+
+from drpo.conf.schema import RewardsSettings, SearchSettings, TaskSettings
+from drpo.graph.requests import Answer, Request
+from drpo.graph.state import Rewritten
+from drpo.graph.strategies import Strategy
+from drpo.graph.values import (
+    Candidate,
+    Decision,
+    Evaluation,
+    Prompts,
+    Query,
+    Sample,
+    Selection,
+    Standing,
+    Verdict,
+)
+
+T = TypeVar("T")
+
+
+class Caller(Protocol):
+    """The one way to a model."""
+
+    async def ask(self, request: Request[T]) -> Answer[T]:
+        """The parsed answer.
+
+        Raises only what must stop the run (see `drpo.graph.errors`); what a model said wrong is part
+        of the value.
+        """
+        ...
+
+
+class Target(Protocol):
+    """What runs under a candidate: a chat model, an agent."""
+
+    async def run(self, prompts: Prompts, query: Query, place: Place) -> Answer[Sample]:
+        """The answer to `query` under `prompts`; `place` identifies it to the caller."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the search a sample belongs."""
+
+    level: int
+    candidate: int
+    query: int
+    sample: int = 0
+
+
+class Store(Protocol):
+    """What a run remembers, as the nodes see it. Every write is committed when it returns."""
+
+    async def selection(self, query: int) -> Selection | None: ...
+
+    async def add_selection(self, query: int, answer: Answer[Selection]) -> None: ...
+
+    async def candidates(self, ids: Sequence[int]) -> list[Candidate]: ...
+
+    async def path(self, candidate: int, length: int) -> list[Candidate]:
+        """The candidate and its ancestors, oldest first, at most `length` of them."""
+        ...
+
+    async def add_texts(self, texts: Sequence[str]) -> list[str]:
+        """The sha256 of each text, which is stored if it was not."""
+        ...
+
+    async def texts(self, hashes: Sequence[str]) -> dict[str, str]:
+        """Each text by its sha256."""
+        ...
+
+    async def admit(
+        self,
+        candidates: Sequence[tuple[Candidate, Rewritten | None]],
+        decisions: Sequence[Decision],
+    ) -> None:
+        """New candidates, each with the rewrite it came from, and what was refused."""
+        ...
+
+    async def add_sample(self, place: Place, answer: Answer[Sample]) -> None: ...
+
+    async def add_verdict(self, place: Place, answer: Answer[Verdict]) -> None: ...
+
+    async def evaluations(self, candidates: Sequence[int]) -> list[Evaluation]:
+        """Of these candidates, by candidate, then query."""
+        ...
+
+    async def path_sums(self, candidates: Sequence[int]) -> dict[int, tuple[float, int]]:
+        """Sum and number of the rewards on the path up to each candidate's parent."""
+        ...
+
+    async def settle(
+        self, standings: Sequence[Standing], beam: Sequence[int], decisions: Sequence[Decision]
+    ) -> None:
+        """The end of a level: where everybody stands, and who goes on, in beam order."""
+        ...
+
+    async def add_decisions(self, decisions: Sequence[Decision]) -> None: ...
+
+
+class Templates(Protocol):
+    """The prompts the roles are asked with."""
+
+    def block(self, name: str, block: str, **values: Any) -> str:
+        """One block of template `name`; `values` are data and never expanded as template."""
+        ...
+
+    def hashes(self) -> Mapping[str, str]:
+        """sha256 of each template's source, by file name."""
+        ...
+
+
+class QueryOrder(Protocol):
+    """Which queries a level sees."""
+
+    queries: Sequence[Query]
+    """All of them, by ordinal."""
+    levels: int | None
+    """How many levels they last; None when they come again."""
+
+    def at(self, level: int) -> list[int]:
+        """Ordinals of the level's queries; none beyond `levels`."""
+        ...
+
+
+class EvaluationGraph(Protocol):
+    """The compiled graph `sample -> judge`, awaited by the `evaluate` node."""
+
+    async def ainvoke(
+        self, input: Any, *, context: Context, durability: Any, control: RunControl
+    ) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Everything a node may reach; data travels in state instead."""
+
+    seed: int
+    root: Prompts
+    task: TaskSettings
+    search: SearchSettings
+    rewards: RewardsSettings
+    strategy: Strategy
+    order: QueryOrder
+    caller: Caller
+    target: Target
+    store: Store
+    templates: Templates
+    evaluation: EvaluationGraph

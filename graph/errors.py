@@ -1,0 +1,49 @@
+"""Everything that stops a run or a command.
+
+DrpoError
+├── BadInput            the user's words: configuration, files, arguments     exit code 2
+├── RunFailed           something is broken and has to be mended              exit code 1
+└── RunPaused           the run stopped in good order and can be resumed      exit code 3
+    ├── BudgetReached   a limit of `budget` is used up                        exit code 4
+    └── ProviderStopped the model's server refuses, or is away for too long   exit code 5
+
+What a model says wrong is no error: nodes return it as data.
+"""
+
+from __future__ import annotations
+
+
+class DrpoError(Exception):
+    """Root of the tree; its text is one line for a person."""
+
+    exit_code = 1
+
+
+class BadInput(DrpoError):
+    """What, where, and what is allowed. Nothing was written."""
+
+    exit_code = 2
+
+
+class RunFailed(DrpoError):
+    """The run cannot go on as it is, e.g. its file cannot be written."""
+
+    exit_code = 1
+
+
+class RunPaused(DrpoError):
+    """The run stopped with nothing lost; `drpo resume` goes on."""
+
+    exit_code = 3
+
+
+class BudgetReached(RunPaused):
+    """The next call would go over the budget."""
+
+    exit_code = 4
+
+
+class ProviderStopped(RunPaused):
+    """A model call failed in a way that no further attempt can mend now."""
+
+    exit_code = 5

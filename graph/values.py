@@ -1,0 +1,194 @@
+"""The values a search is about: queries, aspects, candidates, samples, verdicts, rewards.
+
+Small frozen types without behaviour beyond arithmetic; they know nothing of models, storage or
+LangGraph. The words are those of docs/words.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["target", "rewarder", "judge", "rewriter"]
+"""Who a model call is for."""
+
+ROLES: tuple[Role, ...] = ("target", "rewarder", "judge", "rewriter")
+
+Origin = Literal["root", "rewrite", "skip", "carried"]
+"""How a candidate came to be: `skip` and `carried` repeat their parent's prompts."""
+
+Prompts = Mapping[str, str]
+"""The texts being optimized, by name; a chat model has one entry, `system`."""
+
+LOWEST_SCORE = 1.0
+HIGHEST_SCORE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation with a model."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One training input."""
+
+    ordinal: int
+    """Position in the run's data, from 0: the query's id in state and tables."""
+    id: str
+    """The id the data file gives it."""
+    messages: tuple[Message, ...]
+    """The turns, the last one the user's; a plain text query has one."""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The query as one text: the turn itself, or every turn after the name of its speaker."""
+        if len(self.messages) == 1:
+            return self.messages[0].content
+        return "\n\n".join(f"{turn.role}: {turn.content}" for turn in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Aspect:
+    """One quality of an answer."""
+
+    name: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The dynamic reward of one query: the aspects chosen for it, with the reason."""
+
+    aspects: tuple[Aspect, ...]
+    """Empty when no selection could be read; `reason` then says why."""
+    reason: str
+    notes: tuple[str, ...] = ()
+    """What had to be corrected while reading it, e.g. an aspect without a definition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The texts being optimized, at one level of the search."""
+
+    id: int
+    """Ordinal in the run, from 0, in creation order."""
+    level: int
+    parent: int | None
+    """Id of the candidate one level up; None for the root."""
+    prompts: Prompts
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The target's answer to one query under one candidate."""
+
+    text: str
+    failure: str | None = None
+    """Why there is no answer; `text` is then empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The judge's word on one aspect of one sample."""
+
+    aspect: str
+    value: float | None
+    """1–5, higher is better; None when unscored."""
+    rationale: str = ""
+    unscored: str | None = None
+    """Why there is no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judge's scores and rationales for one sample."""
+
+    scores: tuple[Score, ...]
+    unscored: str | None = None
+    """Why the whole verdict could not be read; `scores` is then empty."""
+    notes: tuple[str, ...] = ()
+    """What was ignored while reading it, e.g. an aspect nobody asked for."""
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The valid scores, in the verdict's order."""
+        return tuple(score.value for score in self.scores if score.value is not None)
+
+    @property
+    def reward(self) -> float | None:
+        """Mean of the valid scores, 1–5; None when nothing is valid."""
+        return mean(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """One reply of the rewriter: new prompts, or the reason why there are none."""
+
+    prompts: Prompts | None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one candidate answered to one query, and what the judge said."""
+
+    candidate: int
+    query: int
+    sample: Sample
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one candidate stands at its level."""
+
+    candidate: int
+    reward: float | None
+    """Of the candidate at its level, 1–5; None when no query of the level gave one."""
+    scores: tuple[float, ...]
+    """Every valid score it got at the level, over all queries."""
+    path_sum: float
+    """Rewards of the path after the root, added from left to right."""
+    path_count: int
+    """How many rewards `path_sum` adds."""
+
+    @property
+    def path_value(self) -> float:
+        """Mean reward over the path after the root, 1–5; 0.0 where the path has none yet."""
+        return self.path_sum / self.path_count if self.path_count else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why something was kept, dropped or carried on."""
+
+    node: str
+    level: int
+    candidate: int
+    """The candidate decided on; for a rewrite that was refused, its parent."""
+    item: int
+    """Index of the rewrite among its parent's; -1 where the decision is about the candidate."""
+    action: str
+    reason: str
+    text: str | None = None
+    """The refused text, where there is one."""
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """Left-to-right addition and one division; None for no values.
+
+    Never the built-in `sum`: from Python 3.12 on it compensates, which changed path values and
+    even a beam of the paper's recorded runs.
+    """
+    total, count = 0.0, 0
+    for value in values:
+        total += value
+        count += 1
+    return total / count if count else None

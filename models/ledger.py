@@ -1,0 +1,122 @@
+"""What the caller writes down of every call, and where: a record type and the ledger's protocol.
+
+The ledger itself is kept by `checkpoints`; nothing here knows SQLite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from drpo.graph.requests import Reply, Request
+from drpo.graph.values import ROLES, Role
+from drpo.models.provider import Completion, Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to get a reply over the wire."""
+
+    started_at: str
+    """UTC, ISO-8601."""
+    seconds: float
+    problem: str | None
+    """Why there was no reply; None for the one that got it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallRecord:
+    """One paid call, as it is written to the ledger."""
+
+    key: str
+    request: Request[Any]
+    provider: Provider
+    completion: Completion
+    prompt_tokens: int
+    completion_tokens: int
+    tokens_estimated: bool
+    attempts: Sequence[Attempt]
+
+
+@dataclass
+class RoleUsage:
+    """What one role took, over the whole run."""
+
+    new: int = 0
+    """Calls made to a model."""
+    from_ledger: int = 0
+    """Requests the ledger answered, which cost nothing."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    """Of the calls whose price is known."""
+
+
+@dataclass
+class Usage:
+    """What the run took, by role."""
+
+    roles: dict[Role, RoleUsage] = field(default_factory=lambda: {r: RoleUsage() for r in ROLES})
+
+    @property
+    def calls(self) -> int:
+        """Calls made to models, of all roles."""
+        return sum(role.new for role in self.roles.values())
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion tokens of all roles."""
+        return sum(role.prompt_tokens + role.completion_tokens for role in self.roles.values())
+
+    @property
+    def cost_usd(self) -> float:
+        """Of the calls whose price is known."""
+        return sum(role.cost_usd for role in self.roles.values())
+
+
+class Ledger(Protocol):
+    """Every reply that was ever paid for in a run, by key."""
+
+    def ensure_healthy(self) -> None:
+        """Raises RunFailed when the run's file cannot be trusted to be written."""
+        ...
+
+    async def usage(self) -> Usage:
+        """Of the run so far."""
+        ...
+
+    async def find(self, key: str) -> Reply | None:
+        """The reply recorded under `key`."""
+        ...
+
+    async def record(self, record: CallRecord) -> None:
+        """Commit a reply, raw."""
+        ...
+
+    async def record_failure(self, key: str, attempts: Sequence[Attempt]) -> None:
+        """Commit attempts that got no reply."""
+        ...
+
+    async def count_hit(self, key: str) -> None:
+        """One more request was answered by this record."""
+        ...
+
+
+def ledger_key(request: Request[Any], provider: Provider, seed: int) -> str:
+    """Hex sha256 over all that shapes the reply; not the place in the search, so that identical
+    questions share one reply (DESIGN 4.2)."""
+    shape: Mapping[str, Any] = {
+        "provider": provider.name,
+        "parameters": dict(provider.parameters),
+        "messages": [[turn.role, turn.content] for turn in request.messages],
+        "schema": request.schema,
+        "stop": request.stop,
+        "role": request.role,
+        "sample": request.sample,
+        "n": request.n,
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,131 @@
+"""Ends a level: rewards, path values, who survives, who is skipped, whether the search is over.
+
+Asks nobody; the choice itself is the strategy's. Records for every candidate why it was kept or
+dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langgraph.runtime import Runtime
+
+from drpo.conf.schema import SearchSettings
+from drpo.graph.context import Context
+from drpo.graph.state import SearchState
+from drpo.graph.values import HIGHEST_SCORE, Decision, Evaluation, Standing, mean
+
+NOTHING_READABLE = "no verdict on it can be read"
+
+
+async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchState:
+    """The beam of the next level, or the answer."""
+    context = runtime.context
+    standings = await _standings(state["candidates"], context)
+    terminal = context.strategy.stop(state["level"], state["level_limit"], context.order.levels)
+    kept = context.strategy.keep(standings, context.search.width)
+    skips = {} if terminal else _skips(kept, context.search)
+    decisions = [_place(at, kept, state["level"]) for at in standings]
+    decisions += [
+        Decision("skip", state["level"], candidate, -1, "skipped", reason)
+        for candidate, reason in skips.items()
+    ]
+    beam = [at.candidate for at in kept]
+    if terminal:
+        answer = context.strategy.answer(standings).candidate
+        decisions.append(_returned(answer, state["level"]))
+        await context.store.settle(standings, beam, decisions)
+        return {"beam": beam, "skips": [], "answer": answer}
+    await context.store.settle(standings, beam, decisions)
+    return {
+        "beam": beam,
+        "skips": list(skips),
+        "level": state["level"] + 1,
+        "level_limit": extended(state["level_limit"], bool(skips), context.search),
+    }
+
+
+def extended(limit: int, skipped: bool, search: SearchSettings) -> int:
+    """A level with a skip moves the level limit by one, up to `max_extension`."""
+    return min(limit + 1, search.levels + search.max_extension) if skipped else limit
+
+
+async def _standings(candidates: Sequence[int], context: Context) -> list[Standing]:
+    evaluations = await context.store.evaluations(candidates)
+    sums = await context.store.path_sums(candidates)
+    return [
+        standing(
+            candidate,
+            [found for found in evaluations if found.candidate == candidate],
+            sums[candidate],
+            context.search,
+        )
+        for candidate in candidates
+    ]
+
+
+def standing(
+    candidate: int,
+    evaluations: Sequence[Evaluation],
+    path: tuple[float, int],
+    search: SearchSettings,
+) -> Standing:
+    """Where a candidate stands, given sum and number of the rewards up to its parent.
+
+    The root has a reward, but no path value (REFERENCE).
+    """
+    rewards = [_reward(found, search) for found in evaluations]
+    reward = mean(value for value in rewards if value is not None)
+    scores = tuple(score for found in evaluations for score in found.verdict.values)
+    path_sum, path_count = path
+    if reward is not None and candidate != 0:
+        path_sum, path_count = path_sum + reward, path_count + 1
+    return Standing(candidate, reward, scores, path_sum, path_count)
+
+
+def _reward(evaluation: Evaluation, search: SearchSettings) -> float | None:
+    reward = evaluation.verdict.reward
+    return 0.0 if reward is None and search.unscored == "zero" else reward
+
+
+def _skips(kept: Sequence[Standing], search: SearchSettings) -> dict[int, str]:
+    reasons = {at.candidate: skip_reason(at, search) for at in kept}
+    return {candidate: reason for candidate, reason in reasons.items() if reason is not None}
+
+
+def skip_reason(at: Standing, search: SearchSettings) -> str | None:
+    """Why a surviving candidate needs no rewrite; an unscored one always does.
+
+    The paper's own rule, `all(scores are 5)`, also holds where no score could be read, which
+    `unscored: zero` keeps.
+    """
+    if at.reward is None:
+        return None
+    if not at.scores:
+        return f"{NOTHING_READABLE}, which the paper takes for too easy"
+    if all(score == HIGHEST_SCORE for score in at.scores):
+        return "every score is 5"
+    if at.reward > search.skip_above:
+        return f"its reward {at.reward:.3g} is above {search.skip_above:g}"
+    return None
+
+
+def _place(at: Standing, kept: Sequence[Standing], level: int) -> Decision:
+    names = [other.candidate for other in kept]
+    if at.candidate in names:
+        rank = names.index(at.candidate) + 1
+        reason = f"rank {rank} by path value {at.path_value:.4g}"
+        return Decision("advance", level, at.candidate, -1, "kept", reason)
+    if at.reward is None:
+        return Decision("advance", level, at.candidate, -1, "dropped", NOTHING_READABLE)
+    last = kept[-1]
+    if last.reward is not None and at.path_value == last.path_value:
+        reason = f"ties with candidate {last.candidate} at path value {at.path_value:.4g}, came later"
+    else:
+        reason = f"path value {at.path_value:.4g} is below {last.path_value:.4g} of the last kept"
+    return Decision("advance", level, at.candidate, -1, "dropped", reason)
+
+
+def _returned(answer: int, level: int) -> Decision:
+    reason = "best path value among the terminal candidates"
+    return Decision("answer", level, answer, -1, "returned", reason)

@@ -1,0 +1,292 @@
+"""Reads what models say: selections, verdicts and rewrites out of more or less clean JSON.
+
+Pure functions that never raise on a model's words. What cannot be read becomes a reason, never a
+default. Validation by pydantic; JSON that is merely untidy is mended by json-repair.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+from json_repair import repair_json
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from drpo.graph.requests import Reply
+from drpo.graph.values import (
+    HIGHEST_SCORE,
+    LOWEST_SCORE,
+    Aspect,
+    Rewrite,
+    Score,
+    Selection,
+    Verdict,
+)
+
+M = TypeVar("M", bound="_Loose")
+
+_DECODER = json.JSONDecoder()
+_OUT_OF_FIVE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/\s*5(?:\.0+)?)?\s*")
+
+
+class Unreadable(ValueError):
+    """Why a reply cannot be used."""
+
+
+def read_selection(
+    reply: Reply, *, pool: Sequence[Aspect], fewest: int, most: int
+) -> Selection:
+    """The chosen aspects; new ones are taken with their definition (DESIGN 1, FAULTS M8)."""
+    try:
+        said = _validated(_SelectionReply, _only_text(reply))
+    except Unreadable as problem:
+        return Selection((), f"the rewarder's reply could not be read: {problem}")
+    known = {_folded(aspect.name): aspect for aspect in pool}
+    chosen: dict[str, Aspect] = {}
+    notes: list[str] = []
+    for aspect in said.aspects:
+        key = _folded(aspect.name)
+        if key in known:
+            chosen.setdefault(key, known[key])
+        elif aspect.definition:
+            chosen.setdefault(key, Aspect(aspect.name, aspect.definition))
+        else:
+            notes.append(f"{aspect.name!r} was left out: not in the pool, and without a definition")
+    if len(chosen) > most:
+        notes.append(f"{len(chosen)} aspects were chosen, the first {most} are used")
+    if len(chosen) < fewest:
+        notes.append(f"fewer than {fewest} aspects could be used")
+    if not chosen:
+        return Selection((), "the rewarder named no aspect that can be used", tuple(notes))
+    return Selection(tuple(chosen.values())[:most], said.reason, tuple(notes))
+
+
+def read_verdict(reply: Reply, *, aspects: Sequence[Aspect]) -> Verdict:
+    """A score per asked aspect; a missing or unusable one is unscored, with the reason."""
+    try:
+        said = _validated(_VerdictReply, _only_text(reply))
+    except Unreadable as problem:
+        return Verdict((), f"the judge's reply could not be read: {problem}")
+    by_name: dict[str, _AspectReply] = {}
+    for entry in said.verdict:
+        by_name.setdefault(_folded(entry.aspect), entry)
+    asked = {_folded(aspect.name) for aspect in aspects}
+    ignored = [entry.aspect for entry in said.verdict if _folded(entry.aspect) not in asked]
+    notes = (f"ignored, not asked for: {', '.join(ignored)}",) if ignored else ()
+    scores = tuple(_score(aspect, by_name.get(_folded(aspect.name))) for aspect in aspects)
+    if all(score.value is None for score in scores):
+        return Verdict(scores, "no aspect has a valid score", notes)
+    return Verdict(scores, None, notes)
+
+
+def read_rewrites(
+    reply: Reply, *, names: Sequence[str], current: Mapping[str, str]
+) -> tuple[Rewrite, ...]:
+    """One rewrite, or the reason why it is none, per completion of the reply."""
+    if not reply.texts:
+        return (Rewrite(None, "the rewriter sent nothing"),)
+    return tuple(_rewrite(reply, index, names, current) for index in range(len(reply.texts)))
+
+
+def read_score(said: Any) -> tuple[float | None, str | None]:
+    """A score from 1 to 5, or why it is none: "4", 4.5 and "4/5" are scores (FAULTS M6)."""
+    if isinstance(said, bool) or not isinstance(said, (int, float, str)):
+        return None, f"{_shown(said)} is no score from 1 to 5"
+    if isinstance(said, str):
+        match = _OUT_OF_FIVE.fullmatch(said)
+        if match is None:
+            return None, f"{_shown(said)} is no score from 1 to 5"
+        said = float(match[1])
+    if not math.isfinite(said) or not LOWEST_SCORE <= said <= HIGHEST_SCORE:
+        return None, f"{_shown(said)} is outside 1 to 5"
+    return float(said), None
+
+
+def json_objects(text: str) -> Iterator[dict[str, Any]]:
+    """Every JSON object in `text` that no other holds, mended where it is untidy.
+
+    Raises Unreadable at one that is cut off.
+    """
+    start = text.find("{")
+    while start >= 0:
+        try:
+            found, end = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = _closing_brace(text, start) + 1
+            found = _mended(text[start:end])
+        if isinstance(found, dict):
+            yield found
+        start = text.find("{", end)
+
+
+def _mended(span: str) -> object:
+    try:
+        return repair_json(span, return_objects=True)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _closing_brace(text: str, start: int) -> int:
+    depth, quoted, escaped = 0, False, False
+    for at in range(start, len(text)):
+        char = text[at]
+        if escaped:
+            escaped = False
+        elif char == "\\":
+            escaped = quoted
+        elif char == '"':
+            quoted = not quoted
+        elif not quoted and char in "{[":
+            depth += 1
+        elif not quoted and char in "}]":
+            depth -= 1
+            if depth == 0:
+                return at
+    # An odd quotation mark inside a string hides the end from the count above.
+    end = len(text.rstrip("` \n")) - 1
+    if quoted and text[end] == "}":
+        return end
+    raise Unreadable("its JSON is cut off")
+
+
+class _Loose(BaseModel):
+    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
+
+
+def _as_aspect(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class _ChosenAspect(_Loose):
+    name: str = Field(min_length=1)
+    definition: str = Field(default="", validation_alias=AliasChoices("definition", "description"))
+
+    @field_validator("definition", mode="before")
+    @classmethod
+    def _absent(cls, value: object) -> object:
+        return "" if value is None else value
+
+
+class _SelectionReply(_Loose):
+    aspects: list[Annotated[_ChosenAspect, BeforeValidator(_as_aspect)]] = Field(
+        validation_alias=AliasChoices("aspects", "selected_aspects")
+    )
+    reason: str = Field(default="", validation_alias=AliasChoices("reason", "reasoning"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unwrap(cls, value: object) -> object:
+        inner = value.get("aspects_selection") if isinstance(value, dict) else None
+        value = inner if isinstance(inner, dict) else value
+        if isinstance(value, dict) and isinstance(value.get("aspects"), dict):
+            named = value["aspects"].items()
+            value = value | {"aspects": [{"name": k, "definition": v} for k, v in named]}
+        return value
+
+
+class _AspectReply(_Loose):
+    aspect: str = Field(min_length=1, validation_alias=AliasChoices("aspect", "name"))
+    rationale: str = Field(default="", validation_alias=AliasChoices("rationale", "reason"))
+    score: Any = None
+
+    @field_validator("rationale", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+class _VerdictReply(_Loose):
+    verdict: list[_AspectReply]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        """A mapping from aspect to what was said of it is as good as a list."""
+        if not isinstance(value, dict):
+            return value
+        said = value.get("verdict", value.get("scores", value))
+        if isinstance(said, dict):
+            said = [_entry(name, entry) for name, entry in said.items()]
+        if not said:
+            raise ValueError("it holds no scores")
+        return {"verdict": said}
+
+
+def _entry(name: str, said: object) -> dict[str, Any]:
+    return {"aspect": name} | (said if isinstance(said, dict) else {"score": said})
+
+
+class _RewriteReply(_Loose):
+    prompts: dict[str, str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wrapped(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        prompts = value.get("prompts", value.get("prompt", value.get("system")))
+        return {"prompts": {"system": prompts} if isinstance(prompts, str) else prompts}
+
+
+def _validated(model: type[M], text: str) -> M:
+    problem = "it holds no JSON object" if text.strip() else "it is empty"
+    for found in json_objects(text):
+        try:
+            return model.model_validate(found)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "its JSON object"
+            problem = f"{place}: {first['msg']}"
+    raise Unreadable(problem)
+
+
+def _only_text(reply: Reply) -> str:
+    if not reply.texts:
+        raise Unreadable("nothing was sent")
+    if reply.finish_reason(0) == "length":
+        raise Unreadable("it was cut off at the token limit")
+    return reply.texts[0]
+
+
+def _score(aspect: Aspect, said: _AspectReply | None) -> Score:
+    if said is None:
+        return Score(aspect.name, None, unscored="the judge did not mention it")
+    value, problem = read_score(said.score)
+    return Score(aspect.name, value, said.rationale, problem)
+
+
+def _rewrite(
+    reply: Reply, index: int, names: Sequence[str], current: Mapping[str, str]
+) -> Rewrite:
+    if reply.finish_reason(index) == "length":
+        return Rewrite(None, "it was cut off at the token limit")
+    try:
+        said = _validated(_RewriteReply, reply.texts[index]).prompts
+    except Unreadable as problem:
+        return Rewrite(None, str(problem))
+    unknown = [name for name in said if name not in names]
+    if unknown:
+        return Rewrite(None, f"it names a prompt {unknown[0]!r} that there is not")
+    return Rewrite({name: said.get(name, current[name]) for name in names})
+
+
+def _folded(name: str) -> str:
+    """`critical thinking` and `Critical-Thinking` are one name."""
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def _shown(said: object) -> str:
+    text = repr(said)
+    return text if len(text) <= 40 else text[:39] + "…"

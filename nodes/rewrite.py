@@ -1,0 +1,116 @@
+"""Asks the rewriter for new prompts in place of one surviving candidate's.
+
+It reads the candidate's prompts, its ancestors', its samples and verdicts. Whether a rewrite is
+any good is not known here: `admit` guards, `evaluate` judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from langgraph.runtime import Runtime
+
+from drpo.graph.context import Context
+from drpo.graph.requests import Answer, Request
+from drpo.graph.state import Rewritten, RewriteTask, SearchState
+from drpo.graph.values import Candidate, Decision, Evaluation, Prompts, Rewrite
+from drpo.nodes.messages import system_and_user
+from drpo.nodes.parsing import read_rewrites
+
+
+async def rewrite(state: RewriteTask, runtime: Runtime[Context]) -> SearchState:
+    """Up to M rewrites of one candidate; an unreadable one is one less, with its reason."""
+    context = runtime.context
+    *ancestors, parent = await context.store.path(state["candidate"], context.search.history + 1)
+    answer = await context.caller.ask(await _request(parent, ancestors, context))
+    rewrites = _as_many_as(context.search.rewrites, answer.value)
+    failures = [
+        Decision("rewrite", parent.level + 1, parent.id, index, "unreadable", said.failure)
+        for index, said in enumerate(rewrites)
+        if said.failure is not None
+    ]
+    if failures:
+        await context.store.add_decisions(failures)
+    return {
+        "rewritten": [
+            Rewritten(
+                parent=parent.id,
+                index=index,
+                prompts=await _stored(said.prompts, context),
+                call=_call(answer, index),
+            )
+            for index, said in enumerate(rewrites)
+            if said.prompts is not None
+        ]
+    }
+
+
+def _as_many_as(wanted: int, said: tuple[Rewrite, ...]) -> tuple[Rewrite, ...]:
+    lacking = Rewrite(None, f"the rewriter sent only {len(said)} of {wanted}")
+    return said[:wanted] + (lacking,) * (wanted - len(said))
+
+
+async def _stored(prompts: Prompts, context: Context) -> dict[str, str]:
+    hashes = await context.store.add_texts(list(prompts.values()))
+    return dict(zip(prompts, hashes, strict=True))
+
+
+def _call(answer: Answer[tuple[Rewrite, ...]], index: int) -> str:
+    """Several completions come from one call, or each from its own."""
+    return answer.calls[min(index, len(answer.calls) - 1)] if answer.calls else ""
+
+
+async def _request(
+    current: Candidate, ancestors: Sequence[Candidate], context: Context
+) -> Request[tuple[Rewrite, ...]]:
+    evaluations = await context.store.evaluations([current.id])
+    return Request(
+        role="rewriter",
+        level=current.level + 1,
+        candidate=current.id,
+        query=None,
+        messages=system_and_user(
+            context.templates,
+            "rewrite",
+            description=context.task.description,
+            locked=context.task.locked,
+            prompts=current.prompts,
+            history=[earlier.prompts for earlier in ancestors],
+            evaluations=[_shown(evaluation, context) for evaluation in evaluations],
+        ),
+        parse=partial(
+            read_rewrites, names=tuple(current.prompts), current=dict(current.prompts)
+        ),
+        n=context.search.rewrites,
+        schema=_schema(current),
+    )
+
+
+def _shown(evaluation: Evaluation, context: Context) -> dict[str, Any]:
+    return {
+        "query": context.order.queries[evaluation.query].text,
+        "answer": evaluation.sample.text,
+        "failure": evaluation.sample.failure,
+        "scores": evaluation.verdict.scores,
+        "unscored": evaluation.verdict.unscored,
+    }
+
+
+def _schema(current: Candidate) -> dict[str, Any]:
+    texts = {name: {"type": "string"} for name in current.prompts}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["analysis", "prompts"],
+        "properties": {
+            "analysis": {"type": "string"},
+            "prompts": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": list(texts),
+                "properties": texts,
+            },
+        },
+    }

@@ -1,0 +1,64 @@
+"""The chat model as a target: its prompt is the candidate's `system` text.
+
+Base models see one text with stop sequences instead of turns. Does not judge what comes back.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from drpo.graph.context import Caller, Place, Templates
+from drpo.graph.requests import Answer, Reply, Request
+from drpo.graph.values import Message, Prompts, Query, Sample
+
+
+class ChatTarget:
+    """Asks the target role for one answer."""
+
+    def __init__(
+        self, caller: Caller, templates: Templates, style: Literal["chat", "text"] = "chat"
+    ) -> None:
+        self._caller = caller
+        self._templates = templates
+        self._style = style
+
+    async def run(self, prompts: Prompts, query: Query, place: Place) -> Answer[Sample]:
+        """The model's answer to `query` under `prompts`."""
+        messages = self._chat(prompts, query) if self._style == "chat" else self._text(prompts, query)
+        return await self._caller.ask(
+            Request(
+                role="target",
+                level=place.level,
+                candidate=place.candidate,
+                query=place.query,
+                sample=place.sample,
+                messages=messages,
+                parse=read_sample,
+                stop=self._stop(),
+            )
+        )
+
+    def _chat(self, prompts: Prompts, query: Query) -> tuple[Message, ...]:
+        system = self._templates.block("target_chat", "system", prompts=prompts)
+        return (Message("system", system), *query.messages)
+
+    def _text(self, prompts: Prompts, query: Query) -> tuple[Message, ...]:
+        text = self._templates.block(
+            "target_text", "text", prompts=prompts, examples=(), turns=query.messages
+        )
+        return (Message("user", text),)
+
+    def _stop(self) -> tuple[str, ...]:
+        if self._style == "chat":
+            return ()
+        lines = self._templates.block("target_text", "stop").splitlines()
+        return tuple(line for line in lines if line.strip())
+
+
+def read_sample(reply: Reply) -> Sample:
+    """The answer as it came; an empty one is a failure with its reason."""
+    text = reply.texts[0] if reply.texts else ""
+    if text.strip():
+        return Sample(text)
+    reason = reply.finish_reason(0)
+    return Sample("", f"the target's answer is empty{f' ({reason})' if reason else ''}")

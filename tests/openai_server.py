@@ -1,0 +1,595 @@
+"""A local server that speaks the OpenAI protocol, for tests and benchmarks.
+
+Every answer is a pure function of the request's bytes and the choice's index: a search over it
+ends in the same tree whatever the order and the timing. It knows what the shipped templates look
+like and imports nothing of drpo. `python tests/openai_server.py --help` runs it by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import resource
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TextIO, get_args
+
+from aiohttp import web
+
+Role = Literal["target", "rewarder", "judge", "rewriter"]
+Profile = Literal["mixed", "rewrite", "skip"]
+Kind = Literal["status", "html", "reset", "empty", "hang"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+
+SCORES: Mapping[Profile, tuple[int, ...]] = {
+    "mixed": (1, 2, 3, 4, 5),
+    "rewrite": (2, 3, 4),
+    "skip": (5,),
+}
+"""What the judge draws from: `rewrite` never gives a reason to skip, `skip` always does."""
+
+MOST_BULLETS = 8
+"""Of a rewritten prompt, as nodes/templates/rewrite.jinja asks."""
+
+ADVICE = (
+    "state the main point before the details.",
+    "say plainly what is uncertain and why.",
+    "ask one short question where the request is ambiguous.",
+    "give a concrete example where it helps.",
+    "name a safe alternative before declining.",
+    "keep the tone warm and free of lecturing.",
+)
+SENTENCES = (
+    "The short version is that it depends on two things.",
+    "First, look at what is already known and write it down.",
+    "Then try the simplest step and see what changes.",
+    "I cannot check this from here, so treat it as a starting point.",
+    "If it gets urgent, ask somebody who can see the situation.",
+    "A small example makes the difference clear.",
+)
+
+
+class BadRequest(ValueError):
+    """The body is nothing this server answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One request, as far as its answer depends on it."""
+
+    sha256: str
+    """Of the body's bytes."""
+    chat: bool
+    """Whether it came as turns; otherwise as text to continue."""
+    role: Role
+    model: str
+    n: int
+    stop: tuple[str, ...]
+    texts: tuple[str, ...]
+    """What each group of `n` choices answers: one text, or one per prompt of a completion."""
+
+
+@dataclass(kw_only=True)
+class Seen:
+    """One request that arrived, in `OpenAIServer.requests`."""
+
+    sha256: str
+    role: Role
+    n: int
+    at: float
+    """Of arrival, in seconds of this machine's monotonic clock."""
+    fault: Kind | None
+    """What it met instead of an answer."""
+    body: dict[str, Any] | None
+    """None where the server keeps no bodies."""
+    done: bool = False
+    """Whether an answer was handed to the connection; never true of a fault."""
+
+
+@dataclass(kw_only=True)
+class Fault:
+    """What the next `times` requests of `role` (None: of any) meet."""
+
+    kind: Kind
+    times: int
+    role: Role | None
+    status: int
+    headers: Mapping[str, str]
+    code: str | None
+    """The error's code, e.g. `insufficient_quota`."""
+    message: str
+
+
+class OpenAIServer:
+    """Answers by role on a free port of 127.0.0.1, for as long as its `async with` lasts."""
+
+    def __init__(
+        self,
+        *,
+        latency_s: float = 0.0,
+        profile: Profile = "mixed",
+        log: Path | str | None = None,
+        port: int = 0,
+        keep_bodies: bool = True,
+    ) -> None:
+        """Nothing is opened before the `async with`.
+
+        `latency_s` runs from the arrival of a request to its reply, scripted faults included. `log`
+        is appended to: a line when a request arrives, another when its answer has been sent.
+        """
+        self.requests: list[Seen] = []
+        """In order of arrival."""
+        self.largest_in_flight = 0
+        self.in_flight = 0
+        self._latency_s = latency_s
+        self._profile = profile
+        self._log_path = None if log is None else Path(log)
+        self._log: TextIO | None = None
+        self._port = port
+        self._keep_bodies = keep_bodies
+        self._faults: list[Fault] = []
+        self._closing = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start to listen, and open the log."""
+        # Without cancellation a handler lives on after its client is gone, still counted as in
+        # flight, and a killed client's calls would be logged as done.
+        self._runner = web.AppRunner(
+            self._app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1
+        )
+        await self._runner.setup()
+        # The default backlog of 128 drops connections of a burst, and each then waits a second.
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, backlog=4096).start()
+        self._port = self._runner.addresses[0][1]
+        if self._log_path is not None:
+            self._log = _line_buffered(self._log_path)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drop whatever is still in flight, and close the log."""
+        self._closing.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._log is not None:
+            self._log.close()
+
+    @property
+    def base_url(self) -> str:
+        """What an OpenAI client takes as its `base_url`."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    def fail_next(
+        self,
+        *,
+        status: int = 500,
+        kind: Kind = "status",
+        headers: Mapping[str, str] | None = None,
+        times: int = 1,
+        role: Role | None = None,
+        code: str | None = None,
+        message: str = "scripted fault",
+    ) -> None:
+        """Let the next `times` requests (of `role`) fail; earlier calls of this are served first.
+
+        `status` answers with an error object, `html` with 200 and a web page, `reset` drops the
+        connection, `empty` answers without choices, `hang` never answers. `headers` are added to
+        the reply where there is one.
+        """
+        self._faults.append(
+            Fault(
+                kind=kind,
+                times=times,
+                role=role,
+                status=status,
+                headers=headers or {},
+                code=code,
+                message=message,
+            )
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """The counts so far, as `GET /stats` gives them."""
+        roles = Counter(seen.role for seen in self.requests)
+        return {
+            "requests": len(self.requests),
+            "roles": {role: roles[role] for role in ROLES},
+            "done": sum(seen.done for seen in self.requests),
+            "faults": sum(seen.fault is not None for seen in self.requests),
+            "in_flight": self.in_flight,
+            "largest_in_flight": self.largest_in_flight,
+            "cpu_s": time.process_time(),
+        }
+
+    def _app(self) -> web.Application:
+        app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/completions", self._completion)
+        app.router.add_get("/v1/models", _models)
+        app.router.add_get("/stats", self._stats)
+        return app
+
+    async def _stats(self, _request: web.Request) -> web.Response:
+        return _json(self.stats())
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._serve(request, chat=True)
+
+    async def _completion(self, request: web.Request) -> web.StreamResponse:
+        return await self._serve(request, chat=False)
+
+    async def _serve(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
+        at = time.monotonic()
+        raw = await request.read()
+        try:
+            body = _object(raw)
+            asked = _asked(raw, body, chat=chat)
+        except BadRequest as problem:
+            return _error(400, str(problem))
+        fault = self._next_fault(asked.role)
+        seen = self._arrived(asked, body, fault, at)
+        try:
+            # Built first, so that the work is inside the latency and not on top of it.
+            payload = reply(asked, self._profile)
+            remaining = at + self._latency_s - time.monotonic()
+            if remaining > 0:
+                await asyncio.sleep(remaining)
+            if fault is not None:
+                return await self._fail(request, fault, asked)
+            return await self._answer(request, payload, seen)
+        finally:
+            self.in_flight -= 1
+
+    def _next_fault(self, role: Role) -> Fault | None:
+        for fault in self._faults:
+            if fault.role in (None, role):
+                fault.times -= 1
+                if fault.times <= 0:
+                    self._faults.remove(fault)
+                return fault
+        return None
+
+    def _arrived(self, asked: Asked, body: dict[str, Any], fault: Fault | None, at: float) -> Seen:
+        self.in_flight += 1
+        self.largest_in_flight = max(self.largest_in_flight, self.in_flight)
+        kind = None if fault is None else fault.kind
+        seen = Seen(
+            sha256=asked.sha256,
+            role=asked.role,
+            n=asked.n,
+            at=at,
+            fault=kind,
+            body=body if self._keep_bodies else None,
+        )
+        self.requests.append(seen)
+        line = {"sha256": seen.sha256, "role": seen.role, "n": seen.n, "at": at}
+        self._write(line if kind is None else {**line, "fault": kind})
+        return seen
+
+    async def _answer(
+        self, request: web.Request, payload: Mapping[str, Any], seen: Seen
+    ) -> web.Response:
+        """Send the answer here, not after the handler: only what was sent is logged as done."""
+        response = _json(payload)
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            return response
+        seen.done = True
+        self._write({"sha256": seen.sha256, "done": True})
+        return response
+
+    async def _fail(self, request: web.Request, fault: Fault, asked: Asked) -> web.Response:
+        if fault.kind == "reset":
+            _reset(request)
+        elif fault.kind == "hang":
+            await self._closing.wait()
+        elif fault.kind == "html":
+            headers = {"Content-Type": "text/html; charset=utf-8", **fault.headers}
+            return web.Response(body=b"<html><body>It works!</body></html>", headers=headers)
+        elif fault.kind == "empty":
+            return _json(_envelope(asked, [], ""), headers=fault.headers)
+        return _error(fault.status, fault.message, code=fault.code, headers=fault.headers)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._log is not None:
+            self._log.write(json.dumps(line) + "\n")
+
+
+def reply(asked: Asked, profile: Profile) -> dict[str, Any]:
+    """The body of the reply: pure, and different for each choice."""
+    contents = [
+        _choice_text(asked, text, f"{asked.sha256}/{group * asked.n + index}", profile)
+        for group, text in enumerate(asked.texts)
+        for index in range(asked.n)
+    ]
+    choices: list[dict[str, Any]] = []
+    for index, content in enumerate(contents):
+        said = (
+            {"message": {"role": "assistant", "content": content, "refusal": None}}
+            if asked.chat
+            else {"text": content}
+        )
+        choices.append({"index": index, **said, "logprobs": None, "finish_reason": "stop"})
+    return _envelope(asked, choices, "".join(contents))
+
+
+def _choice_text(asked: Asked, text: str, seed: str, profile: Profile) -> str:
+    draws = hashlib.shake_256(seed.encode()).digest(256)
+    if asked.role == "rewarder":
+        said = _selection(text, draws)
+    elif asked.role == "judge":
+        said = _verdict(text, draws, SCORES[profile])
+    elif asked.role == "rewriter":
+        said = _rewrite(text, draws)
+    else:
+        said = _sentences(draws)
+        if not asked.chat:
+            # A base model does not stop by itself: it goes on to the next turn.
+            said += "\n\n# Query\nAnd then?\n\n# Answer\nNothing."
+    for stop in asked.stop:
+        said = said.partition(stop)[0]
+    return said
+
+
+def _selection(text: str, draws: bytes) -> str:
+    listed = _listed_aspects(text, text.find("Aspects to choose from:"))
+    count = min(len(listed), 2 + draws[-1] % 4)
+    # By a drawn rank, so that each subset of that size is as likely as any other.
+    ranked = sorted(range(len(listed)), key=lambda at: (draws[at % len(draws)], at))
+    chosen = [listed[at] for at in sorted(ranked[:count])]
+    analysis = dict.fromkeys(("topic", "intent", "ambiguities", "form", "challenges"), "plain")
+    return json.dumps(
+        {
+            "analysis": analysis,
+            "reason": f"Reason {draws[:4].hex()}: these decide here.",
+            "aspects": [{"name": name, "definition": meaning} for name, meaning in chosen],
+        }
+    )
+
+
+def _verdict(text: str, draws: bytes, scores: Sequence[int]) -> str:
+    mark = draws[:4].hex()
+    verdict = [
+        {
+            "aspect": name,
+            "rationale": f"Rationale {mark}: some of it is there.",
+            "score": scores[draws[(4 + at) % len(draws)] % len(scores)],
+        }
+        for at, (name, _) in enumerate(_listed_aspects(text, text.rfind("Aspects to judge:")))
+    ]
+    return json.dumps({"verdict": verdict})
+
+
+def _rewrite(text: str, draws: bytes) -> str:
+    mark = draws[:4].hex()
+    bullet = f"- Note {mark}: {ADVICE[draws[4] % len(ADVICE)]}"
+    prompts = _current_prompts(text) or {"system": ""}
+    return json.dumps(
+        {
+            "analysis": f"Analysis {mark}: one more bullet point.",
+            "prompts": {name: _with_bullet(prompt, bullet) for name, prompt in prompts.items()},
+        }
+    )
+
+
+def _sentences(draws: bytes) -> str:
+    chosen = [SENTENCES[draw % len(SENTENCES)] for draw in draws[4 : 6 + draws[-1] % 3]]
+    return " ".join((f"This is answer {draws[:4].hex()}.", *chosen))
+
+
+def _with_bullet(prompt: str, bullet: str) -> str:
+    lines = prompt.rstrip("\n").split("\n") if prompt else []
+    bullets = [at for at, line in enumerate(lines) if line.startswith("- ")]
+    if len(bullets) >= MOST_BULLETS:
+        # Of its own notes the oldest: a bullet of the root prompt may be a locked sentence.
+        own = [at for at in bullets if lines[at].startswith("- Note ")]
+        excess = len(bullets) - MOST_BULLETS + 1
+        dropped = set((own + [at for at in bullets if at not in own])[:excess])
+        lines = [line for at, line in enumerate(lines) if at not in dropped]
+    return "\n".join((*lines, bullet))
+
+
+def _listed_aspects(text: str, start: int) -> list[tuple[str, str]]:
+    """Names and definitions of the list whose heading stands at `start`."""
+    if start < 0:
+        return []
+    end = text.find("\n<query-", start)
+    listed = []
+    for line in text[start : end if end >= 0 else len(text)].split("\n"):
+        if line.startswith("- "):
+            name, _, meaning = line[2:].partition(": ")
+            listed.append((name, meaning))
+    return listed
+
+
+def _current_prompts(text: str) -> dict[str, str]:
+    """The fenced prompts by name; the first blank line after one ends them."""
+    prompts: dict[str, str] = {}
+    at = text.find("\n<prompt-")
+    while at >= 0:
+        name = text[text.rfind("\n", 0, at) + 1 : at].removesuffix(":")
+        opened = text.find(">\n", at)
+        closing = f"\n</{text[at + 2 : opened]}>"
+        end = text.find(closing, opened + 1)
+        if opened < 0 or end < 0:
+            break
+        prompts[name] = text[opened + 2 : end]
+        after = end + len(closing)
+        at = -1 if text.startswith("\n\n", after) else text.find("\n<prompt-", after)
+    return prompts
+
+
+def _asked(raw: bytes, body: dict[str, Any], *, chat: bool) -> Asked:
+    n = body.get("n") or 1
+    if not isinstance(n, int) or n < 1:
+        raise BadRequest(f"n: {n!r} is no number of choices")
+    if body.get("stream"):
+        raise BadRequest("stream: this server sends whole replies only")
+    texts = (_conversation(body.get("messages")),) if chat else _prompt(body.get("prompt"))
+    stop = body.get("stop") or ()
+    model = str(body.get("model", ""))
+    return Asked(
+        sha256=hashlib.sha256(raw).hexdigest(),
+        chat=chat,
+        role=_role(model, texts[0]),
+        model=model,
+        n=n,
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        texts=texts,
+    )
+
+
+def _role(model: str, text: str) -> Role:
+    """Who is asked: the model's name says it, or else what the shipped templates write."""
+    for role in ROLES:
+        if model == role:
+            return role
+    if "\nAspects to judge:" in text and "\n<answer-" in text:
+        return "judge"
+    if "\n<prompt-" in text:
+        return "rewriter"
+    if "Aspects to choose from:" in text:
+        return "rewarder"
+    return "target"
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise BadRequest("the body is not a JSON object")
+    return body
+
+
+def _conversation(messages: object) -> str:
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("messages: a list with at least one message is needed")
+    return "\n".join(_content(message) for message in messages)
+
+
+def _content(message: object) -> str:
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def _prompt(prompt: object) -> tuple[str, ...]:
+    texts = [prompt] if isinstance(prompt, str) else prompt
+    if not isinstance(texts, list) or not texts or not isinstance(texts[0], str):
+        raise BadRequest("prompt: a text or a list of texts is needed")
+    return tuple(str(text) for text in texts)
+
+
+def _envelope(asked: Asked, choices: Sequence[Mapping[str, Any]], said: str) -> dict[str, Any]:
+    before, after = sum(map(_tokens, asked.texts)), _tokens(said)
+    return {
+        "id": f"{'chatcmpl' if asked.chat else 'cmpl'}-{asked.sha256[:24]}",
+        "object": "chat.completion" if asked.chat else "text_completion",
+        "created": 1_700_000_000,
+        "model": asked.model,
+        "choices": choices,
+        "usage": {
+            "prompt_tokens": before,
+            "completion_tokens": after,
+            "total_tokens": before + after,
+        },
+    }
+
+
+def _tokens(text: str) -> int:
+    return (len(text) + 3) // 4
+
+
+def _json(
+    body: object, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    return web.Response(
+        body=json.dumps(body).encode(),
+        status=status,
+        headers={"Content-Type": "application/json", **(headers or {})},
+    )
+
+
+def _error(
+    status: int,
+    message: str,
+    *,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return _json({"error": error}, status=status, headers=headers)
+
+
+async def _models(_request: web.Request) -> web.Response:
+    listed = [{"id": role, "object": "model", "created": 0, "owned_by": "tests"} for role in ROLES]
+    return _json({"object": "list", "data": listed})
+
+
+def _reset(request: web.Request) -> None:
+    if request.transport is not None:
+        # Lingering for 0 s turns the close into a reset; otherwise the client sees an orderly end.
+        linger = struct.pack("ii", 1, 0)
+        connection = request.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        request.transport.abort()
+
+
+def _line_buffered(path: Path) -> TextIO:
+    return path.open("a", encoding="utf-8", buffering=1)
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with OpenAIServer(
+        latency_s=arguments.latency_ms / 1000,
+        profile=arguments.profile,
+        log=arguments.log,
+        port=arguments.port,
+        keep_bodies=False,
+    ) as server:
+        sys.stdout.write(f"listening on {server.base_url}\n")
+        sys.stdout.flush()
+        await stopped.wait()
+
+
+def main() -> None:
+    """Serve until SIGINT or SIGTERM."""
+    parser = argparse.ArgumentParser(description="A local server that speaks the OpenAI protocol.")
+    parser.add_argument("--port", type=int, default=0, help="0 for any free one")
+    parser.add_argument("--latency-ms", type=float, default=0.0)
+    parser.add_argument("--profile", choices=PROFILES, default="mixed")
+    parser.add_argument("--log", type=Path, help="a file to append a JSON line per request to")
+    # 1,000 connections and more do not fit under the usual soft limit of 1,024 open files.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    asyncio.run(_run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
