@@ -13,9 +13,7 @@ from pathlib import Path
 
 import hydra
 import typer
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from drpo.checkpoints.reader import summary
 from drpo.checkpoints.runs import StoredRun
@@ -26,18 +24,26 @@ from drpo.progress import progress
 from drpo.queries import load_queries
 from drpo.render import print_json, print_summary
 from drpo.run import most_calls, new_run, search
-from drpo.settings import CONFIG_MODULE, CONFIG_NAME, explained, settings_from
+from drpo.settings import (
+    CONFIG_MODULE,
+    CONFIG_NAME,
+    HYDRA_PROBLEMS,
+    explained,
+    settings_from,
+)
 
 
 def run_hydra(overrides: Sequence[str], *, runs: Path, as_json: bool, yes: bool) -> None:
     """One search per composed configuration. Raises DrpoError."""
 
     problems: list[DrpoError] = []
+    begun: list[DictConfig] = []
     process = os.getpid()
 
     def job(config: DictConfig) -> None:
         if problems:
             return
+        begun.append(config)
         try:
             _one(settings_from(config), runs=runs, as_json=as_json, yes=yes)
         except DrpoError as problem:
@@ -54,7 +60,9 @@ def run_hydra(overrides: Sequence[str], *, runs: Path, as_json: bool, yes: bool)
         hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME)(
             job
         )()
-    except (HydraException, OmegaConfBaseException) as error:
+    except HYDRA_PROBLEMS as error:
+        if begun:
+            raise
         raise explained(error, [word for word in overrides if not word.startswith("-")]) from None
     finally:
         sys.argv = arguments
@@ -90,7 +98,7 @@ def _paid(settings: Settings) -> bool:
 
 
 def _confirm(bound: int, *, yes: bool) -> None:
-    typer.echo(f"This search makes at most {bound:,} model calls (answered retries not counted).", err=True)
+    typer.echo(f"This search makes at most {bound:,} model calls.", err=True)
     if yes or not sys.stdin.isatty():
         return
     if not typer.confirm("Start it?", default=False, err=True):

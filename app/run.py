@@ -225,7 +225,6 @@ class _Search:
         settings = self._settings
         templates = JinjaTemplates(settings.prompts.folder)
         return Context(
-            seed=settings.seed,
             root=settings.root,
             task=settings.task,
             search=settings.search,

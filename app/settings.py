@@ -14,7 +14,8 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
@@ -24,6 +25,8 @@ from drpo.graph.errors import BadInput
 
 CONFIG_MODULE = "drpo.conf"
 CONFIG_NAME = "config"
+HYDRA_PROBLEMS = (HydraException, OmegaConfBaseException, ValueError)
+"""What Hydra raises on overrides it cannot use."""
 RESUMABLE = ("budget.", "concurrency")
 """What may change when a run is resumed; anything else would be another search."""
 
@@ -34,9 +37,8 @@ def compose_settings(overrides: Sequence[str]) -> Settings:
     Raises BadInput for a value, key or choice that there is not.
     """
     try:
-        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            config = compose(CONFIG_NAME, list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+        config = _composed(overrides)
+    except HYDRA_PROBLEMS as error:
         raise explained(error, overrides) from None
     return settings_from(config)
 
@@ -83,6 +85,11 @@ def with_overrides(settings: Settings, overrides: Sequence[str]) -> Settings:
 
 def explained(error: Exception, overrides: Sequence[str]) -> BadInput:
     """Hydra's error as one line that names what exists instead."""
+    if isinstance(error, OverrideParseException):
+        return BadInput(
+            f"{error.override!r} cannot be read; write key=value, with quotes around a value "
+            "that has spaces or special characters"
+        )
     text = _one_line(str(error))
     choice = re.search(r"Could not find '([\w/@]+)/([^'/]*)'|Could not find '([^']+)'", text)
     if choice and choice[1]:
@@ -122,9 +129,18 @@ def _keys(overrides: Sequence[str]) -> list[str]:
 
 
 def _known_keys() -> list[str]:
-    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        config = compose(CONFIG_NAME)
-    return [*groups(), *_flat(OmegaConf.to_container(config), "")]
+    return [*groups(), *_flat(OmegaConf.to_container(_composed(())), "")]
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    """By a Hydra of our own: the process may be inside `hydra.main`, ours or the user's."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = None
+    try:
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            return compose(CONFIG_NAME, list(overrides))
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def _flat(values: Any, prefix: str) -> list[str]:
@@ -138,7 +154,7 @@ def _flat(values: Any, prefix: str) -> list[str]:
 
 def _nearest(wanted: str, known: Iterable[str]) -> str:
     """By the whole name, or else by its last part: `serch.levles` and `levels` mean the same."""
-    known = sorted(known)
+    known = sorted(set(known))
     close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.6)
     if not close:
         last = wanted.rpartition(".")[2]

@@ -12,7 +12,7 @@ import platform
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,17 +149,19 @@ def owning(path: Path) -> Iterator[None]:
             )
         yield
     finally:
-        lock.release()
+        _give_up(lock)
 
 
 def is_owned(path: Path) -> bool:
     """Whether a process runs this run now."""
     lock = _lock(path)
+    if not Path(lock.lock_file).exists():
+        return False
     try:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    lock.release()
+    _give_up(lock)
     return False
 
 
@@ -186,6 +188,13 @@ def _difference(before: Any, after: Any) -> str:
 
 def _lock(path: Path) -> FileLock:
     return FileLock(path.with_suffix(".lock"))
+
+
+def _give_up(lock: FileLock) -> None:
+    # Unlinked while it is held: filelock notices when it gets hold of a file that is gone.
+    with suppress(OSError):
+        Path(lock.lock_file).unlink()
+    lock.release()
 
 
 @contextmanager

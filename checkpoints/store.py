@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -263,8 +263,13 @@ async def open_store(path: Path, *, full_sync: bool = False) -> AsyncIterator[Ru
         ):
             await writer.execute(f"pragma {pragma}")
         await writer.commit()
-        async with reading as reader:
-            yield RunStore(path, saver, reader)
+        try:
+            async with reading as reader:
+                yield RunStore(path, saver, reader)
+        finally:
+            # A run at rest is one file; where somebody is looking at it, the next session tidies up.
+            with suppress(sqlite3.OperationalError):
+                await writer.execute("pragma journal_mode = delete")
 
 
 def text_rows(texts: Iterable[str]) -> list[tuple[str, str]]:

@@ -147,7 +147,6 @@ class EvaluationGraph(Protocol):
 class Context:
     """Everything a node may reach; data travels in state instead."""
 
-    seed: int
     root: Prompts
     task: TaskSettings
     search: SearchSettings

@@ -100,7 +100,7 @@ class OpenAIProvider:
         if call.schema is not None and self._settings.json_schema:
             # Beside the SDK's own `response_format`, which parses at 5 ms of CPU a call and raises
             # on an answer that was cut off.
-            options["extra_body"] = {"response_format": _response_format(call.schema)}
+            options["extra_body"] = {"response_format": response_format(call.schema)}
         token = _sent.set([])
         try:
             result = await self._model.generate(call, **options)
@@ -183,7 +183,8 @@ def _text(generation: Generation) -> str:
     return generation.text.encode("utf-8", "replace").decode()
 
 
-def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+def response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON schema as the protocol wants it."""
     return {
         "type": "json_schema",
         "json_schema": {"name": "reply", "schema": dict(schema), "strict": True},

@@ -19,21 +19,21 @@ from itertools import pairwise
 from typing import Any
 
 from drpo.conf.schema import SandboxSettings
-from drpo.graph.values import Aspect, Message, Role
+from drpo.graph.values import HIGHEST_SCORE, LOWEST_SCORE, Aspect, Message, Role
 from drpo.models import sandbox_parts as world
 from drpo.models.provider import Call, Completion
 from drpo.models.sandbox_parts import Part, folded, mentions, parts_asked_for, parts_serving
 
 CHARACTERS_PER_TOKEN = 4
-LOWEST, ACCEPTABLE, HIGHEST = 1, 3, 5
-"""Scores of the judge."""
+LOWEST, ACCEPTABLE, HIGHEST = int(LOWEST_SCORE), 3, int(HIGHEST_SCORE)
+"""Scores of the judge, who gives whole ones."""
 SHORTENED = 60
 """Characters of the query that an answer repeats."""
 
 _FENCE = re.compile(r"<([a-z_]+)-([0-9a-f]{12})>\n(.*?)\n</\1-\2>", re.DOTALL)
 _SCORED = re.compile(r"(.+): (\d+(?:\.\d+)?) of 5")
 _NAME = re.compile(r"(\S+):")
-_HOW_MANY = re.compile(r"Choose (\d+) to (\d+) aspects")
+_HOW_MANY = re.compile(r"Choose (\d{1,4}) to (\d{1,4}) aspects")
 _BASE_HEADING = re.compile(r"^# (Query|Answer)[ \t]*$", re.MULTILINE)
 
 
@@ -66,6 +66,7 @@ class Sandbox:
             finish_reasons=("stop",) * len(texts),
             prompt_tokens=_tokens(turn.content for turn in call.messages),
             completion_tokens=_tokens(texts),
+            cost_usd=0.0,
         )
 
     def _text(self, call: Call, sample: int) -> str:
@@ -78,9 +79,6 @@ class Sandbox:
         turns = [[turn.role, turn.content] for turn in messages]
         known = json.dumps([self._seed, self._role, turns, sample])
         return random.Random(int(hashlib.sha256(known.encode()).hexdigest(), 16))
-
-
-# --- The target -------------------------------------------------------------------------------
 
 
 def _target(messages: Sequence[Message], rng: random.Random) -> str:
@@ -111,9 +109,6 @@ def _prompt_and_query(messages: Sequence[Message]) -> tuple[str, str]:
 
 def _pairs(pieces: Sequence[str]) -> Iterable[tuple[str, str]]:
     return zip(pieces[::2], pieces[1::2], strict=True)
-
-
-# --- The rewarder -----------------------------------------------------------------------------
 
 
 def _rewarder(messages: Sequence[Message], rng: random.Random) -> str:
@@ -159,9 +154,6 @@ def _pull(aspect: Aspect, query: str) -> float:
     return 1.0 if cues is not None and mentions(query, cues) else 0.0
 
 
-# --- The judge --------------------------------------------------------------------------------
-
-
 def _judge(messages: Sequence[Message], rng: random.Random) -> str:
     pieces = _pieces(_last_user_turn(messages))
     answer = _first(pieces, "answer")
@@ -190,9 +182,6 @@ def _judged(aspect: Aspect, answer: str, rng: random.Random) -> dict[str, Any]:
         said += f" Lacking: {'; '.join(lacking)}."
     score = min(HIGHEST, max(LOWEST, score + rng.choice(world.NOISE)))
     return {"aspect": aspect.name, "rationale": said, "score": score}
-
-
-# --- The rewriter -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +238,8 @@ def _weaknesses(pieces: Sequence[_Piece]) -> _Weaknesses:
             continue
         if float(scored[2]) <= ACCEPTABLE:
             weak.aspects.add(folded(scored[1]))
-        rationale = pieces[at + 1].text if pieces[at + 1 :] else ""
+        after = pieces[at + 1 : at + 2]
+        rationale = "".join(piece.text for piece in after if piece.label == "rationale")
         named = [part for part in world.PARTS if part.missing in rationale]
         # A judge other than the sandbox's does not use these words.
         for part in named or ([] if "(simulated)" in rationale else parts_serving(scored[1])):
@@ -323,9 +313,6 @@ def _reworded(text: str, locked: Sequence[str], rng: random.Random) -> str:
 def _holds(text: str, sentence: str) -> bool:
     """Whether `text` has `sentence`, whatever their white space."""
     return " ".join(sentence.split()).casefold() in " ".join(text.split()).casefold()
-
-
-# --- Reading messages -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,7 @@ def _entry(name: str, said: object) -> dict[str, Any]:
 
 
 class _RewriteReply(_Loose):
+    model_config = ConfigDict(str_strip_whitespace=False)
     prompts: dict[str, str]
 
     @model_validator(mode="before")

@@ -6,7 +6,7 @@ any good is not known here: `admit` guards, `evaluate` judges.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -84,7 +84,7 @@ async def _request(
             read_rewrites, names=tuple(current.prompts), current=dict(current.prompts)
         ),
         n=context.search.rewrites,
-        schema=_schema(current),
+        schema=schema(current.prompts),
     )
 
 
@@ -98,8 +98,9 @@ def _shown(evaluation: Evaluation, context: Context) -> dict[str, Any]:
     }
 
 
-def _schema(current: Candidate) -> dict[str, Any]:
-    texts = {name: {"type": "string"} for name in current.prompts}
+def schema(names: Iterable[str]) -> dict[str, Any]:
+    """JSON schema of a rewrite of the prompts with these names."""
+    texts = {name: {"type": "string"} for name in names}
     return {
         "type": "object",
         "additionalProperties": False,

@@ -1,0 +1,166 @@
+"""Feeds recorded runs of the paper's own code through our compiled graph and compares every level.
+
+    python -m benchmarks.replay_reference FILE...
+
+One line a file; exit code 0 when all match, 1 when one does not, 2 for a file that cannot be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from drpo.checkpoints.reader import tree
+from drpo.checkpoints.runs import create_run
+from drpo.checkpoints.store import RunStore, open_store
+from drpo.graph.build import build_evaluation, build_search, initial_state
+from drpo.graph.context import Context
+from drpo.graph.errors import BadInput, DrpoError
+from drpo.graph.strategies import STRATEGIES
+from drpo.models.recorded import RecordedCaller, RecordedRun
+from drpo.nodes.prompts import JinjaTemplates
+from drpo.nodes.target import ChatTarget
+from drpo.run import RECURSION_LIMIT, order_of
+from drpo.settings import compose_settings
+
+
+def differences(recorded: RecordedRun, folder: Path) -> list[str]:
+    """What our search does otherwise than the recorded one; nothing when they are the same."""
+    limits, answer, nodes = asyncio.run(_searched(recorded, folder))
+    found = _candidates(recorded, nodes)
+    if found:
+        return found
+    levels = [level["depth"] for level in recorded.levels]
+    if sorted(limits) != levels:
+        return [f"levels {sorted(limits)} instead of {levels}"]
+    for level in recorded.levels:
+        found += _level(level, nodes, limits[level["depth"]])
+    if answer != recorded.terminal_node:
+        found.append(f"terminal candidate {answer} instead of {recorded.terminal_node}")
+    elif _value(nodes[answer]) != recorded.cum_reward:
+        found.append(f"path value {_value(nodes[answer])!r} instead of {recorded.cum_reward!r}")
+    if _path(nodes, answer) != recorded.path:
+        found.append("another path to the terminal candidate")
+    return found
+
+
+async def _searched(
+    recorded: RecordedRun, folder: Path
+) -> tuple[dict[int, int], int, list[dict[str, Any]]]:
+    """Level limit at the entry of each level, the terminal candidate, and the whole tree."""
+    settings = compose_settings(["search=paper", "data.shuffle=false"])
+    queries = recorded.queries
+    run = create_run(folder, settings="{}", fingerprint={}, queries=queries, version="replay")
+    limits: dict[int, int] = {}
+    answer = -1
+    async with open_store(run.path) as store:
+        context = _context(recorded, store, settings)
+        async for state in build_search(store.saver).astream(
+            initial_state(settings.search),
+            {"configurable": {"thread_id": run.id}, "recursion_limit": RECURSION_LIMIT},
+            context=context,
+            stream_mode="values",
+            durability="sync",
+        ):
+            limits.setdefault(state["level"], state["level_limit"])
+            answer = state.get("answer", answer)
+    return limits, answer, tree(run.path)
+
+
+def _context(recorded: RecordedRun, store: RunStore, settings: Any) -> Context:
+    caller, templates = RecordedCaller(recorded), JinjaTemplates()
+    return Context(
+        root={"system": recorded.prompt(0)},
+        task=settings.task,
+        search=settings.search,
+        rewards=settings.rewards,
+        strategy=STRATEGIES[settings.search.strategy],
+        order=order_of(settings, recorded.queries),
+        caller=caller,
+        target=ChatTarget(caller, templates),
+        store=store,
+        templates=templates,
+        evaluation=build_evaluation(),
+    )
+
+
+def _candidates(recorded: RecordedRun, nodes: Sequence[dict[str, Any]]) -> list[str]:
+    """Same candidates in the same order, each with the same reward, bit for bit."""
+    if len(nodes) != len(recorded.nodes):
+        return [f"{len(nodes)} candidates instead of {len(recorded.nodes)}"]
+    found = []
+    for ours, theirs in zip(nodes, recorded.nodes, strict=True):
+        name = f"candidate {theirs['id']}"
+        place = (ours["candidate"], ours["level"], ours["parent"], ours["prompts"]["system"])
+        expected = (theirs["id"], theirs["depth"], theirs["parent"], recorded.prompt(theirs["id"]))
+        if place != expected:
+            found.append(f"{name} has another level, parent or prompt")
+        # The recorded reward of the root is 0.0, because it counts in no path value.
+        reward = theirs["eval_mean"] if theirs["parent"] is None else theirs["reward"]
+        if not ours["reward"] == reward == theirs["eval_mean"]:
+            found.append(f"{name} has reward {ours['reward']!r} instead of {reward!r}")
+    return found
+
+
+def _level(level: dict[str, Any], nodes: Sequence[dict[str, Any]], limit: int) -> list[str]:
+    mine = [node for node in nodes if node["level"] == level["depth"]]
+    kept = sorted((n for n in mine if n["beam_rank"] is not None), key=lambda n: n["beam_rank"])
+    ours = {
+        "nodes": [node["candidate"] for node in mine],
+        "beam": [node["candidate"] for node in kept],
+        "beam_mean_reward": [_value(node) for node in kept],
+        "depth_limit_at_entry": limit,
+        "skipped": [n["candidate"] for n in kept if any(d.startswith("skip") for d in n["decisions"])],
+    }
+    return [
+        f"level {level['depth']}: {name} {value!r} instead of {level[name]!r}"
+        for name, value in ours.items()
+        if value != level[name]
+    ]
+
+
+def _value(node: dict[str, Any]) -> float:
+    """The reference gives the root's path the value 0.0."""
+    return 0.0 if node["path_value"] is None else float(node["path_value"])
+
+
+def _path(nodes: Sequence[dict[str, Any]], last: int) -> list[int]:
+    path: list[int] = []
+    at: int | None = last
+    while at is not None and 0 <= at < len(nodes):
+        path.insert(0, at)
+        at = nodes[at]["parent"]
+    return path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """One line a file."""
+    if not arguments:
+        print(__doc__)
+        return 2
+    worst = 0
+    for name in arguments:
+        try:
+            recorded = RecordedRun.read(Path(name))
+        except BadInput as error:
+            print(f"{name}: cannot be read: {error}")
+            return 2
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found = differences(recorded, Path(folder))
+            except DrpoError as error:
+                found = [f"the search goes elsewhere: {error}"]
+        if found:
+            worst = 1
+            print(f"{name}: DIFFERENT: {found[0]} (and {len(found) - 1} more)")
+        else:
+            print(f"{name}: same: {len(recorded.nodes)} candidates, {len(recorded.levels)} levels")
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
