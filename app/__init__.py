@@ -1,7 +1,7 @@
 """Aligns a language model at inference time by searching for its prompt.
 
 `await drpo.optimize("search=greedy", "seed=1")` runs a search; `drpo.optimize_blocking` is the same
-for code without an event loop. The public names are loaded when first used, so `import drpo` is fast.
+for code without an event loop. Public names are loaded when first used: `import drpo` is fast.
 """
 
 from __future__ import annotations

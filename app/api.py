@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +32,7 @@ class Result:
     prompts: Mapping[str, str]
     """The best prompts, by name; a chat model has one, `system`."""
     path_value: float | None
-    """Mean reward on the way there, 1–5; None where nothing was scored."""
+    """Mean reward on the way there, 1-5; None where nothing was scored."""
     summary: Mapping[str, Any]
     """All that `drpo show --json` tells."""
 
@@ -94,27 +94,15 @@ async def _finish(run: StoredRun, observer: Observer | None) -> Result:
 
 def _queries(queries: Iterable[str | Query]) -> list[Query]:
     return [
-        query
-        if isinstance(query, Query)
-        else Query(at, str(at + 1), (Message("user", query),))
+        query if isinstance(query, Query) else Query(at, str(at + 1), (Message("user", query),))
         for at, query in enumerate(queries)
     ]
 
 
 def _blocking(work: Coroutine[Any, Any, T]) -> T:
-    """In a thread of its own, because this one may already have a running event loop."""
-    box: list[T] = []
-    errors: list[BaseException] = []
-
-    def call() -> None:
-        try:
-            box.append(asyncio.run(work))
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=call, name="drpo")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return box[0]
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1, thread_name_prefix="drpo") as thread:
+        return thread.submit(asyncio.run, work).result()

@@ -1,4 +1,4 @@
-"""The `drpo` command: reads arguments, hands over, prints, and exits with a code that means something.
+"""The `drpo` command: reads arguments, hands over, prints, exits with a code that tells.
 
 Exit codes: 0 done, 1 failed, 2 bad input, 3 paused, 4 budget reached, 5 a provider stopped the run.
 Heavy packages are imported by the verb that needs them, so that `drpo --help` is fast.
@@ -18,7 +18,6 @@ import drpo
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from drpo.checkpoints.runs import StoredRun
 
 app = typer.Typer(
     name="drpo",
@@ -32,7 +31,8 @@ Runs = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Run = Annotated[
-    str | None, typer.Argument(metavar="RUN", help="The run's id, or its beginning; else the newest.")
+    str | None,
+    typer.Argument(metavar="RUN", help="The run's id, or its beginning; else the newest."),
 ]
 DEFAULT_RUNS = Path("runs")
 
@@ -158,7 +158,7 @@ def _exit_code(words: Sequence[str]) -> int:
 
 
 def _completion(words: list[str]) -> int:
-    """The shell asks `drpo -sc query=bash` to complete `drpo optimize ...`; Hydra knows the rest."""
+    """The shell asks `drpo -sc query=bash` to complete a line; Hydra knows the overrides."""
     line = os.environ.get("COMP_LINE", "")
     verb, _, rest = line.removeprefix("drpo").lstrip().partition(" ")
     if verb != "optimize":

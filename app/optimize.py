@@ -35,7 +35,6 @@ from drpo.settings import (
 
 def run_hydra(overrides: Sequence[str], *, runs: Path, as_json: bool, yes: bool) -> None:
     """One search per composed configuration. Raises DrpoError."""
-
     problems: list[DrpoError] = []
     begun: list[DictConfig] = []
     process = os.getpid()
@@ -57,9 +56,9 @@ def run_hydra(overrides: Sequence[str], *, runs: Path, as_json: bool, yes: bool)
     os.environ["HYDRA_FULL_ERROR"] = "1"
     arguments, sys.argv = sys.argv, ["drpo", *overrides]
     try:
-        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME)(
-            job
-        )()
+        hydra.main(
+            version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME
+        )(job)()
     except HYDRA_PROBLEMS as error:
         if begun:
             raise
@@ -80,7 +79,7 @@ def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool) -> None:
 def run_to_end(run: StoredRun, *, runs: Path, as_json: bool) -> None:
     """Run or resume one search and print what came of it. Raises DrpoError."""
     if summary(run.path)["status"] != "done":
-        with progress(Settings.model_validate_json(run.settings)) as (observer, announce):
+        with progress() as (observer, announce):
             try:
                 asyncio.run(search(run, observer, announce))
             except (RunPaused, asyncio.CancelledError) as error:

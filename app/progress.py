@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from drpo.conf.schema import Settings
 from drpo.run import Observer, Snapshot
+
+LONGEST_IN_SECONDS = 100
+LONGEST_IN_MINUTES = 100
 
 
 @contextmanager
-def progress(settings: Settings) -> Iterator[tuple[Observer, Callable[[str], None]]]:
+def progress() -> Iterator[tuple[Observer, Callable[[str], None]]]:
     """An observer for the search, and a way to say something meanwhile."""
     console = Console(stderr=True, highlight=False)
     if console.is_terminal:
@@ -74,6 +76,7 @@ def line(snapshot: Snapshot) -> str:
 
 def duration(seconds: float) -> str:
     """`42 s`, `7 min`, `3.1 h`."""
-    if seconds < 100:
+    if seconds < LONGEST_IN_SECONDS:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < LONGEST_IN_MINUTES else f"{minutes / 60:.1f} h"

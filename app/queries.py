@@ -27,6 +27,10 @@ SUFFIXES = (".jsonl", ".csv", ".txt")
 Text = Annotated[str, Field(min_length=1, max_length=LONGEST_QUERY)]
 
 
+def _split(said: object) -> object:
+    return [tag.strip() for tag in said.split(",")] if isinstance(said, str) else said
+
+
 class _Turn(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
     role: Literal["system", "user", "assistant"]
@@ -40,7 +44,7 @@ class _Line(BaseModel):
     id: str = Field(min_length=1, max_length=200)
     text: Text | None = None
     messages: list[_Turn] | None = None
-    tags: Annotated[tuple[str, ...], BeforeValidator(lambda said: _split(said))] = ()
+    tags: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
 
     @model_validator(mode="after")
     def _asks(self) -> Self:
@@ -146,10 +150,6 @@ def _csv(path: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             yield reader.line_num, {name: value for name, value in row.items() if value}
     except csv.Error as error:
         raise BadInput(f"{path}, line {reader.line_num}: {error}") from None
-
-
-def _split(said: object) -> object:
-    return [tag.strip() for tag in said.split(",")] if isinstance(said, str) else said
 
 
 def _problem(error: ValidationError) -> str:

@@ -65,7 +65,8 @@ def print_summary(told: Mapping[str, Any], folder: Path) -> None:
         for step in best["path"]:
             reward = "unscored" if step["reward"] is None else f"{step['reward']:.2f}"
             note = ", not counted" if step["level"] == 0 else ""
-            say(f"  level {step['level']:>3}  candidate {step['candidate']:>4}  {reward}  {step['origin']}{note}")
+            place = f"level {step['level']:>3}  candidate {step['candidate']:>4}"
+            say(f"  {place}  {reward}  {step['origin']}{note}")
     say()
     say(f"{_calls_line(told)}.")
     if told["unscored"]:

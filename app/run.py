@@ -97,7 +97,7 @@ async def search(
     async with open_providers(settings.models, settings.seed) as providers:
         with owning(run.path):
             update_settings(run)
-            async with open_store(run.path) as store:
+            async with open_store(run.path, full_sync=settings.storage.full_sync) as store:
                 await _Search(run, settings, providers, store, observer).run(announce)
 
 

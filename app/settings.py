@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,6 +27,8 @@ CONFIG_MODULE = "drpo.conf"
 CONFIG_NAME = "config"
 HYDRA_PROBLEMS = (HydraException, OmegaConfBaseException, ValueError)
 """What Hydra raises on overrides it cannot use."""
+LONGEST_SHOWN = 80
+"""Characters of a wrong value that are shown."""
 RESUMABLE = ("budget.", "concurrency")
 """What may change when a run is resumed; anything else would be another search."""
 
@@ -94,7 +96,9 @@ def explained(error: Exception, overrides: Sequence[str]) -> BadInput:
     choice = re.search(r"Could not find '([\w/@]+)/([^'/]*)'|Could not find '([^']+)'", text)
     if choice and choice[1]:
         group, wanted = choice[1], choice[2]
-        return BadInput(f"{group}={wanted}: there is no such choice; {_nearest(wanted, choices(group))}")
+        return BadInput(
+            f"{group}={wanted}: there is no such choice; {_nearest(wanted, choices(group))}"
+        )
     for key in _keys(overrides):
         if key not in _known_keys():
             return BadInput(f"{key!r} is no setting; {_nearest(key, _known_keys())}")
@@ -170,9 +174,9 @@ def _first_problem(error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"] if part not in ("sandbox", "openai"))
     if first["type"] == "extra_forbidden":
         return f"{place!r} is no setting; {_nearest(place, _known_keys())}"
-    given = repr(first["input"])
+    given = repr(first["input"])[:LONGEST_SHOWN]
     message = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" + (f", not {given[:80]}" if len(given) < 200 else "")
+    return f"{place}: {message}, not {given}"
 
 
 def _root(text: str) -> str:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
 
 from drpo.conf.schema import Settings
@@ -38,7 +38,11 @@ from drpo.settings import compose_settings
 
 SERVER = Path(__file__).parent.parent / "tests" / "openai_server.py"
 EVALUATION: tuple[Role, Role] = ("target", "judge")
-KINDS: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage}
+KINDS: dict[str, type[BaseMessage]] = {
+    "system": SystemMessage,
+    "user": HumanMessage,
+    "assistant": AIMessage,
+}
 SCHEMAS = {
     "rewarder": select_rewards.SCHEMA,
     "judge": judge.SCHEMA,
@@ -61,7 +65,9 @@ def server(latency_ms: float, profile: str) -> Iterator[str]:
     """Base URL of a local OpenAI-compatible server in a process of its own."""
     command = [sys.executable, str(SERVER), "--port", "0"]
     command += ["--latency-ms", str(latency_ms), "--profile", profile]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(  # noqa: S603 - our own server
+        command, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         try:
             yield process.stdout.readline().split()[-1]

@@ -114,7 +114,9 @@ def _level(level: dict[str, Any], nodes: Sequence[dict[str, Any]], limit: int) -
         "beam": [node["candidate"] for node in kept],
         "beam_mean_reward": [_value(node) for node in kept],
         "depth_limit_at_entry": limit,
-        "skipped": [n["candidate"] for n in kept if any(d.startswith("skip") for d in n["decisions"])],
+        "skipped": [
+            n["candidate"] for n in kept if any(d.startswith("skip") for d in n["decisions"])
+        ],
     }
     return [
         f"level {level['depth']}: {name} {value!r} instead of {level[name]!r}"

@@ -11,6 +11,11 @@ from drpo.checkpoints.store import RunStore, add_text
 from drpo.graph.requests import Reply
 from drpo.models.ledger import Attempt, CallRecord, Usage
 
+_ADD_CALL = (
+    "insert or ignore into call values"
+    " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"
+)
+
 
 class SqliteLedger:
     """The table `call`, its attempts and texts."""
@@ -50,8 +55,7 @@ class SqliteLedger:
         await self._store.write(
             add_text([*said, *record.completion.texts]),
             (
-                "insert or ignore into call values"
-                " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
+                _ADD_CALL,
                 [_call_row(record)],
             ),
             _attempts(record.key, record.attempts),

@@ -129,7 +129,7 @@ def _best(db: Database) -> dict[str, Any] | None:
 
 
 def _calls(db: Database) -> dict[str, dict[str, int]]:
-    calls = {role: {"new": 0, "from_ledger": 0} for role in ROLES}
+    calls: dict[str, dict[str, int]] = {role: {"new": 0, "from_ledger": 0} for role in ROLES}
     for row in db.query("select * from cost_per_role"):
         calls[row["role"]] = {"new": row["new_calls"], "from_ledger": row["from_ledger"]}
     return calls
@@ -146,7 +146,9 @@ def _tokens(db: Database) -> dict[str, Any]:
 
 def _cost(db: Database) -> float | None:
     """US dollars; None where the price of any call is unknown."""
-    [row] = db.query("select sum(cost_usd) as cost, count(*) - count(cost_usd) as unknown from call")
+    [row] = db.query(
+        "select sum(cost_usd) as cost, count(*) - count(cost_usd) as unknown from call"
+    )
     return None if row["unknown"] else row["cost"] or 0.0
 
 

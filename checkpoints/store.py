@@ -37,6 +37,13 @@ Statement = tuple[str, Sequence[Sequence[Any]]]
 
 _ADD_TEXT = "insert or ignore into text values (?, ?)"
 _ADD_DECISION = "insert or replace into decision values (?, ?, ?, ?, ?, ?, ?)"
+_ADD_CANDIDATE = (
+    "insert or ignore into candidate (id, level, parent, origin, prompts, rewrite_index, call)"
+    " values (?, ?, ?, ?, ?, ?, ?)"
+)
+_SETTLE = (
+    "update candidate set reward = ?, path_sum = ?, path_count = ?, beam_rank = ? where id = ?"
+)
 BUSY_TIMEOUT_S = 30
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -138,9 +145,7 @@ class RunStore:
         await self.write(
             (_ADD_TEXT, text_rows(texts)),
             (
-                "insert or ignore into candidate"
-                " (id, level, parent, origin, prompts, rewrite_index, call)"
-                " values (?, ?, ?, ?, ?, ?, ?)",
+                _ADD_CANDIDATE,
                 [_candidate_row(candidate, item) for candidate, item in candidates],
             ),
             *_decision_statements(decisions),
@@ -166,9 +171,7 @@ class RunStore:
             said.reward,
             _first(answer.calls),
         )
-        await self.write(
-            ("insert or replace into verdict values (?, ?, ?, ?, ?, ?, ?, ?)", [row])
-        )
+        await self.write(("insert or replace into verdict values (?, ?, ?, ?, ?, ?, ?, ?)", [row]))
 
     async def evaluations(self, candidates: Sequence[int]) -> list[Evaluation]:
         """Of these candidates, by candidate, then query."""
@@ -201,8 +204,7 @@ class RunStore:
         ranks = {candidate: rank for rank, candidate in enumerate(beam)}
         await self.write(
             (
-                "update candidate set reward = ?, path_sum = ?, path_count = ?, beam_rank = ?"
-                " where id = ?",
+                _SETTLE,
                 [
                     (at.reward, at.path_sum, at.path_count, ranks.get(at.candidate), at.candidate)
                     for at in standings
@@ -248,10 +250,11 @@ class RunStore:
 async def open_store(path: Path, *, full_sync: bool = False) -> AsyncIterator[RunStore]:
     """The run's file, open for its search.
 
-    `full_sync` survives a power cut without losing the last commits, at the price of an fsync each.
+    `full_sync` survives a power cut without losing the last commits: an fsync each.
     """
     writing = aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S)
-    reading = aiosqlite.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+    uri = f"{path.absolute().as_uri()}?mode=ro"  # noqa: ASYNC240 - looks at no file
+    reading = aiosqlite.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
     async with writing as writer:
         saver = RunSaver(writer)
         await saver.setup()
@@ -267,7 +270,7 @@ async def open_store(path: Path, *, full_sync: bool = False) -> AsyncIterator[Ru
             async with reading as reader:
                 yield RunStore(path, saver, reader)
         finally:
-            # A run at rest is one file; where somebody is looking at it, the next session tidies up.
+            # A run at rest is one file; while somebody looks at it, that has to wait.
             with suppress(sqlite3.OperationalError):
                 await writer.execute("pragma journal_mode = delete")
 

@@ -40,7 +40,6 @@ class BudgetSettings(Strict):
 class ModelSettings(Strict):
     """The model behind one role."""
 
-    provider: Literal["sandbox", "openai"]
     model: str = Field(min_length=1)
     temperature: float | None = Field(default=0.0, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -130,7 +129,7 @@ class SearchSettings(Strict):
     max_extension: int = Field(ge=0, le=10_000)
     """How many levels skips may add in all."""
     skip_above: float = Field(ge=1, le=5)
-    """Reward (1–5) above which a surviving candidate is carried on without a rewrite."""
+    """Reward (1-5) above which a surviving candidate is carried on without a rewrite."""
     queries_per_level: int = Field(ge=1, le=1_000)
     """B."""
     history: int = Field(ge=0, le=100)
@@ -164,6 +163,13 @@ class DataSettings(Strict):
     """Only queries with one of these tags; empty for all."""
 
 
+class StorageSettings(Strict):
+    """How the run's file is written."""
+
+    full_sync: bool = False
+    """Survive a power cut, not only a crash, without losing the last commits: an fsync each."""
+
+
 class PromptsSettings(Strict):
     """The words the roles are asked in."""
 
@@ -190,3 +196,4 @@ class Settings(Strict):
     search: SearchSettings
     data: DataSettings
     prompts: PromptsSettings
+    storage: StorageSettings

@@ -36,8 +36,8 @@ class Caller(Protocol):
     async def ask(self, request: Request[T]) -> Answer[T]:
         """The parsed answer.
 
-        Raises only what must stop the run (see `drpo.graph.errors`); what a model said wrong is part
-        of the value.
+        Raises only what must stop the run (`drpo.graph.errors`); what a model said wrong is part of
+        the value.
         """
         ...
 
@@ -46,7 +46,7 @@ class Target(Protocol):
     """What runs under a candidate: a chat model, an agent."""
 
     async def run(self, prompts: Prompts, query: Query, place: Place) -> Answer[Sample]:
-        """The answer to `query` under `prompts`; `place` identifies it to the caller."""
+        """The answer to `query` under `prompts`; `place` tells the caller whose it is."""
         ...
 
 
@@ -63,11 +63,17 @@ class Place:
 class Store(Protocol):
     """What a run remembers, as the nodes see it. Every write is committed when it returns."""
 
-    async def selection(self, query: int) -> Selection | None: ...
+    async def selection(self, query: int) -> Selection | None:
+        """Of the query with this ordinal, once there is one."""
+        ...
 
-    async def add_selection(self, query: int, answer: Answer[Selection]) -> None: ...
+    async def add_selection(self, query: int, answer: Answer[Selection]) -> None:
+        """The selection of one query."""
+        ...
 
-    async def candidates(self, ids: Sequence[int]) -> list[Candidate]: ...
+    async def candidates(self, ids: Sequence[int]) -> list[Candidate]:
+        """By id, in the order of ids."""
+        ...
 
     async def path(self, candidate: int, length: int) -> list[Candidate]:
         """The candidate and its ancestors, oldest first, at most `length` of them."""
@@ -89,9 +95,13 @@ class Store(Protocol):
         """New candidates, each with the rewrite it came from, and what was refused."""
         ...
 
-    async def add_sample(self, place: Place, answer: Answer[Sample]) -> None: ...
+    async def add_sample(self, place: Place, answer: Answer[Sample]) -> None:
+        """What the target answered."""
+        ...
 
-    async def add_verdict(self, place: Place, answer: Answer[Verdict]) -> None: ...
+    async def add_verdict(self, place: Place, answer: Answer[Verdict]) -> None:
+        """What the judge said of it."""
+        ...
 
     async def evaluations(self, candidates: Sequence[int]) -> list[Evaluation]:
         """Of these candidates, by candidate, then query."""
@@ -107,7 +117,9 @@ class Store(Protocol):
         """The end of a level: where everybody stands, and who goes on, in beam order."""
         ...
 
-    async def add_decisions(self, decisions: Sequence[Decision]) -> None: ...
+    async def add_decisions(self, decisions: Sequence[Decision]) -> None:
+        """Why something was kept, dropped or carried on."""
+        ...
 
 
 class Templates(Protocol):
@@ -139,8 +151,15 @@ class EvaluationGraph(Protocol):
     """The compiled graph `sample -> judge`, awaited by the `evaluate` node."""
 
     async def ainvoke(
-        self, input: Any, *, context: Context, durability: Any, control: RunControl
-    ) -> Any: ...
+        self,
+        input: Any,  # noqa: A002 - LangGraph's name
+        *,
+        context: Context,
+        durability: Any,
+        control: RunControl,
+    ) -> Any:
+        """The final state of one evaluation."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

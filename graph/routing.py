@@ -16,7 +16,7 @@ from drpo.graph.context import Context
 from drpo.graph.state import EvaluateTask, QueryTask, RewriteTask, SearchState
 
 
-def start(state: SearchState, runtime: Runtime[Context]) -> list[Send]:
+def start(_: SearchState, runtime: Runtime[Context]) -> list[Send]:
     """Level 0 begins with the selections of its queries."""
     return _selections(0, runtime.context)
 
@@ -38,7 +38,7 @@ def after_admit(state: SearchState, runtime: Runtime[Context]) -> list[Send]:
     return evaluations if last else evaluations + _selections(level + 1, context)
 
 
-def after_advance(state: SearchState) -> Sequence[Send] | Literal["admit", "__end__"]:
+def after_advance(state: SearchState) -> Sequence[Send] | str:
     """The end, or a rewrite of every survivor that is not skipped."""
     if "answer" in state:
         return END

@@ -7,7 +7,7 @@ itself after one superstep and is absent when empty, so it is read with `.get`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from langgraph.channels import Topic
 
@@ -26,7 +26,7 @@ class Rewritten(TypedDict):
     """Ledger key of the rewriter's call; empty where a scripted caller answered."""
 
 
-class SearchState(TypedDict, total=False):
+class SearchState(TypedDict):
     """One search between two supersteps."""
 
     level: int
@@ -40,9 +40,22 @@ class SearchState(TypedDict, total=False):
     """Candidates of this level, in creation order."""
     next_candidate: int
     """The ordinal the next new candidate gets."""
-    answer: int
+    answer: NotRequired[int]
     """The candidate the search returns; present once it is over."""
-    rewritten: Annotated[Sequence[Rewritten], Topic(Rewritten, False)]
+    rewritten: NotRequired[Annotated[Sequence[Rewritten], Topic(Rewritten, accumulate=False)]]
+
+
+class SearchUpdate(TypedDict, total=False):
+    """What a node changes of a search's state."""
+
+    level: int
+    level_limit: int
+    beam: list[int]
+    skips: list[int]
+    candidates: list[int]
+    next_candidate: int
+    answer: int
+    rewritten: list[Rewritten]
 
 
 class QueryTask(TypedDict):
@@ -65,10 +78,17 @@ class EvaluateTask(TypedDict):
     query: int
 
 
-class EvaluationState(TypedDict, total=False):
+class EvaluationState(TypedDict):
     """Of the evaluation graph; lives for one evaluation and is never written to a checkpoint."""
 
     candidate: int
     query: int
+    level: int
+    sample: Sample
+
+
+class EvaluationUpdate(TypedDict, total=False):
+    """What a node changes of an evaluation's state."""
+
     level: int
     sample: Sample

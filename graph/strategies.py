@@ -35,7 +35,7 @@ def keep_widest(standings: Sequence[Standing], width: int) -> list[Standing]:
     return best_first(standings)[:width]
 
 
-def keep_one(standings: Sequence[Standing], width: int) -> list[Standing]:
+def keep_one(standings: Sequence[Standing], _: int) -> list[Standing]:
     """The first by path value, whatever the width."""
     return best_first(standings)[:1]
 

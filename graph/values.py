@@ -1,7 +1,7 @@
 """The values a search is about: queries, aspects, candidates, samples, verdicts, rewards.
 
 Small frozen types without behaviour beyond arithmetic; they know nothing of models, storage or
-LangGraph. The words are those of docs/words.md.
+LangGraph. The words are those of docs/guide.md.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Score:
 
     aspect: str
     value: float | None
-    """1–5, higher is better; None when unscored."""
+    """1-5, higher is better; None when unscored."""
     rationale: str = ""
     unscored: str | None = None
     """Why there is no value."""
@@ -123,7 +123,7 @@ class Verdict:
 
     @property
     def reward(self) -> float | None:
-        """Mean of the valid scores, 1–5; None when nothing is valid."""
+        """Mean of the valid scores, 1-5; None when nothing is valid."""
         return mean(self.values)
 
 
@@ -151,7 +151,7 @@ class Standing:
 
     candidate: int
     reward: float | None
-    """Of the candidate at its level, 1–5; None when no query of the level gave one."""
+    """Of the candidate at its level, 1-5; None when no query of the level gave one."""
     scores: tuple[float, ...]
     """Every valid score it got at the level, over all queries."""
     path_sum: float
@@ -161,7 +161,7 @@ class Standing:
 
     @property
     def path_value(self) -> float:
-        """Mean reward over the path after the root, 1–5; 0.0 where the path has none yet."""
+        """Mean reward over the path after the root, 1-5; 0.0 where the path has none yet."""
         return self.path_sum / self.path_count if self.path_count else 0.0
 
 

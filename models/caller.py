@@ -162,7 +162,8 @@ class LedgeredCaller:
             return None
         if problem.wait_s is not None:
             return problem.wait_s if problem.wait_s <= LONGEST_WAIT_S else None
-        return min(FIRST_BACKOFF_S * 2 ** (tries - 1), LONGEST_WAIT_S) * backoff.uniform(0.5, 1.0)
+        longest: float = min(FIRST_BACKOFF_S * 2.0 ** (tries - 1), LONGEST_WAIT_S)
+        return longest * backoff.uniform(0.5, 1.0)
 
     async def _count_hit(self, key: str, role: Role) -> None:
         self.usage.roles[role].from_ledger += 1

@@ -106,8 +106,10 @@ class Ledger(Protocol):
 
 
 def ledger_key(request: Request[Any], provider: Provider, seed: int) -> str:
-    """Hex sha256 over all that shapes the reply; not the place in the search, so that identical
-    questions share one reply (DESIGN 4.2)."""
+    """Hex sha256 over all that shapes the reply.
+
+    The place in the search does not, so identical questions share one reply (DESIGN 4.2).
+    """
     shape: Mapping[str, Any] = {
         "provider": provider.name,
         "parameters": dict(provider.parameters),

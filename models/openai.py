@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -29,6 +30,7 @@ from drpo.models.provider import Call, Completion, TransportError
 
 _MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 _KEY = re.compile(r"\b(?:sk|key|hf)[-_][A-Za-z0-9_*-]{6,}")
+_BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)
 _FINAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 _sent: ContextVar[list[str]] = ContextVar("_sent")
@@ -147,7 +149,9 @@ class OpenAIProvider:
         if not isinstance(error, openai.APIStatusError):
             return TransportError(f"cannot reach the server: {text}", retry=True)
         status = error.status_code
-        retry = (status in (408, 409, 429) or status >= 500) and error.code not in _FINAL_CODES
+        retry = (
+            status in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        ) and error.code not in _FINAL_CODES
         wait_s = _retry_after(error.response.headers) if retry else None
         return TransportError(f"the server says {status}: {text}", retry=retry, wait_s=wait_s)
 
@@ -162,7 +166,9 @@ class _Chat:
         self._model = ChatOpenAI(**options)
 
     async def generate(self, call: Call, **options: Any) -> LLMResult:
-        return await self._model.agenerate([_turns(call.messages)], list(call.stop) or None, **options)
+        return await self._model.agenerate(
+            [_turns(call.messages)], list(call.stop) or None, **options
+        )
 
 
 class _Text:

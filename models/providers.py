@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from drpo.conf.schema import ModelsSettings, OpenAISettings
 from drpo.graph.values import ROLES, Role
 from drpo.models.provider import Provider
 from drpo.models.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    import httpx2
 
 
 @asynccontextmanager
@@ -17,14 +21,19 @@ async def open_providers(
 ) -> AsyncIterator[Mapping[Role, Provider]]:
     """The provider of every role; the OpenAI packages are imported only where one needs them."""
     async with AsyncExitStack() as stack:
-        client = None
+        client: httpx2.AsyncClient | None = None
         providers: dict[Role, Provider] = {}
         for role in ROLES:
             chosen = getattr(settings, role)
             if isinstance(chosen, OpenAISettings):
-                from drpo.models.openai import OpenAIProvider, http_client
+                # Half a second of imports that a run on the sandbox need not wait for.
+                from drpo.models.openai import (  # noqa: PLC0415 - see above
+                    OpenAIProvider,
+                    http_client,
+                )
 
-                client = client or await stack.enter_async_context(http_client())
+                if client is None:
+                    client = await stack.enter_async_context(http_client())
                 providers[role] = OpenAIProvider(chosen, client)
             else:
                 providers[role] = Sandbox(chosen, role, seed)

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from langgraph.runtime import Runtime
 
 from drpo.graph.context import Context
-from drpo.graph.state import Rewritten, SearchState
+from drpo.graph.state import Rewritten, SearchState, SearchUpdate
 from drpo.graph.values import Candidate, Decision, Origin, Prompts
 from drpo.nodes.guards import Situation, identity, refusal
 
 
-async def admit(state: SearchState, runtime: Runtime[Context]) -> SearchState:
+async def admit(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
     """The candidates of this level."""
     context = runtime.context
     if not state["beam"]:
@@ -41,9 +41,7 @@ async def admit(state: SearchState, runtime: Runtime[Context]) -> SearchState:
 class _Entry:
     """The door of one level: who came in so far, and who did not, and why."""
 
-    def __init__(
-        self, state: SearchState, context: Context, texts: Mapping[str, str]
-    ) -> None:
+    def __init__(self, state: SearchState, context: Context, texts: Mapping[str, str]) -> None:
         self.admitted: list[tuple[Candidate, Rewritten | None]] = []
         self.refused: list[Decision] = []
         self._level = state["level"]
@@ -94,6 +92,4 @@ class _Entry:
     def _decide(
         self, parent: Candidate, index: int, action: str, reason: str, text: str | None = None
     ) -> None:
-        self.refused.append(
-            Decision("admit", self._level, parent.id, index, action, reason, text)
-        )
+        self.refused.append(Decision("admit", self._level, parent.id, index, action, reason, text))

@@ -12,13 +12,13 @@ from langgraph.runtime import Runtime
 
 from drpo.conf.schema import SearchSettings
 from drpo.graph.context import Context
-from drpo.graph.state import SearchState
+from drpo.graph.state import SearchState, SearchUpdate
 from drpo.graph.values import HIGHEST_SCORE, Decision, Evaluation, Standing, mean
 
 NOTHING_READABLE = "no verdict on it can be read"
 
 
-async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchState:
+async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
     """The beam of the next level, or the answer."""
     context = runtime.context
     standings = await _standings(state["candidates"], context)
@@ -41,13 +41,13 @@ async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchState:
         "beam": beam,
         "skips": list(skips),
         "level": state["level"] + 1,
-        "level_limit": extended(state["level_limit"], bool(skips), context.search),
+        "level_limit": extended(state["level_limit"], len(skips), context.search),
     }
 
 
-def extended(limit: int, skipped: bool, search: SearchSettings) -> int:
+def extended(limit: int, skips: int, search: SearchSettings) -> int:
     """A level with a skip moves the level limit by one, up to `max_extension`."""
-    return min(limit + 1, search.levels + search.max_extension) if skipped else limit
+    return min(limit + 1, search.levels + search.max_extension) if skips else limit
 
 
 async def _standings(candidates: Sequence[int], context: Context) -> list[Standing]:
@@ -120,7 +120,9 @@ def _place(at: Standing, kept: Sequence[Standing], level: int) -> Decision:
         return Decision("advance", level, at.candidate, -1, "dropped", NOTHING_READABLE)
     last = kept[-1]
     if last.reward is not None and at.path_value == last.path_value:
-        reason = f"ties with candidate {last.candidate} at path value {at.path_value:.4g}, came later"
+        reason = (
+            f"ties with candidate {last.candidate} at path value {at.path_value:.4g}, came later"
+        )
     else:
         reason = f"path value {at.path_value:.4g} is below {last.path_value:.4g} of the last kept"
     return Decision("advance", level, at.candidate, -1, "dropped", reason)

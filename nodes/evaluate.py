@@ -8,10 +8,10 @@ from __future__ import annotations
 from langgraph.runtime import RunControl, Runtime
 
 from drpo.graph.context import Context
-from drpo.graph.state import EvaluateTask, SearchState
+from drpo.graph.state import EvaluateTask, SearchUpdate
 
 
-async def evaluate(state: EvaluateTask, runtime: Runtime[Context]) -> SearchState:
+async def evaluate(state: EvaluateTask, runtime: Runtime[Context]) -> SearchUpdate:
     """Store the sample and the verdict of one candidate and query."""
     # Without a durability of its own it inherits `sync`, and fails for lack of a checkpointer
     # (LangGraph 1.2.22); with one it warns that this has no effect, which `graph.build` silences.

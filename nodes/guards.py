@@ -59,7 +59,7 @@ def identity(prompts: Prompts) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _empty(prompts: Prompts, situation: Situation) -> str | None:
+def _empty(prompts: Prompts, _: Situation) -> str | None:
     for name, text in prompts.items():
         if not text.strip():
             return f"prompt {name!r} is empty"

@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 
 from drpo.graph.context import Context, Place
 from drpo.graph.requests import Answer, Request
-from drpo.graph.state import EvaluationState
+from drpo.graph.state import EvaluationState, EvaluationUpdate
 from drpo.graph.values import Sample, Selection, Verdict
 from drpo.nodes.messages import system_and_user
 from drpo.nodes.parsing import read_verdict
@@ -39,7 +39,7 @@ SCHEMA = {
 }
 
 
-async def judge(state: EvaluationState, runtime: Runtime[Context]) -> EvaluationState:
+async def judge(state: EvaluationState, runtime: Runtime[Context]) -> EvaluationUpdate:
     """Store the verdict on one sample."""
     context = runtime.context
     place = Place(state["level"], state["candidate"], state["query"])

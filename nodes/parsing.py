@@ -37,6 +37,9 @@ from drpo.graph.values import (
 
 M = TypeVar("M", bound="_Loose")
 
+LONGEST_SHOWN = 40
+"""Characters of an unusable score that its reason shows."""
+
 _DECODER = json.JSONDecoder()
 _OUT_OF_FIVE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/\s*5(?:\.0+)?)?\s*")
 
@@ -45,9 +48,7 @@ class Unreadable(ValueError):
     """Why a reply cannot be used."""
 
 
-def read_selection(
-    reply: Reply, *, pool: Sequence[Aspect], fewest: int, most: int
-) -> Selection:
+def read_selection(reply: Reply, *, pool: Sequence[Aspect], fewest: int, most: int) -> Selection:
     """The chosen aspects; new ones are taken with their definition (DESIGN 1, FAULTS M8)."""
     try:
         said = _validated(_SelectionReply, _only_text(reply))
@@ -268,9 +269,7 @@ def _score(aspect: Aspect, said: _AspectReply | None) -> Score:
     return Score(aspect.name, value, said.rationale, problem)
 
 
-def _rewrite(
-    reply: Reply, index: int, names: Sequence[str], current: Mapping[str, str]
-) -> Rewrite:
+def _rewrite(reply: Reply, index: int, names: Sequence[str], current: Mapping[str, str]) -> Rewrite:
     if reply.finish_reason(index) == "length":
         return Rewrite(None, "it was cut off at the token limit")
     try:
@@ -290,4 +289,4 @@ def _folded(name: str) -> str:
 
 def _shown(said: object) -> str:
     text = repr(said)
-    return text if len(text) <= 40 else text[:39] + "…"
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"

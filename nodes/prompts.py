@@ -50,11 +50,14 @@ class JinjaTemplates:
             try:
                 template = environment.get_template(name)
             except TemplateSyntaxError as error:
-                raise BadInput(f"template {name}.jinja, line {error.lineno}: {error.message}") from None
+                raise BadInput(
+                    f"template {name}.jinja, line {error.lineno}: {error.message}"
+                ) from None
             missing = [block for block in blocks if block not in template.blocks]
             if missing:
+                needed = ", ".join(blocks)
                 raise BadInput(
-                    f"template {name}.jinja has no block {missing[0]!r}: it needs {', '.join(blocks)}"
+                    f"template {name}.jinja has no block {missing[0]!r}: it needs {needed}"
                 )
             self._templates[name] = template
 

@@ -14,13 +14,13 @@ from langgraph.runtime import Runtime
 
 from drpo.graph.context import Context
 from drpo.graph.requests import Answer, Request
-from drpo.graph.state import Rewritten, RewriteTask, SearchState
+from drpo.graph.state import RewriteTask, Rewritten, SearchUpdate
 from drpo.graph.values import Candidate, Decision, Evaluation, Prompts, Rewrite
 from drpo.nodes.messages import system_and_user
 from drpo.nodes.parsing import read_rewrites
 
 
-async def rewrite(state: RewriteTask, runtime: Runtime[Context]) -> SearchState:
+async def rewrite(state: RewriteTask, runtime: Runtime[Context]) -> SearchUpdate:
     """Up to M rewrites of one candidate; an unreadable one is one less, with its reason."""
     context = runtime.context
     *ancestors, parent = await context.store.path(state["candidate"], context.search.history + 1)
@@ -80,9 +80,7 @@ async def _request(
             history=[earlier.prompts for earlier in ancestors],
             evaluations=[_shown(evaluation, context) for evaluation in evaluations],
         ),
-        parse=partial(
-            read_rewrites, names=tuple(current.prompts), current=dict(current.prompts)
-        ),
+        parse=partial(read_rewrites, names=tuple(current.prompts), current=dict(current.prompts)),
         n=context.search.rewrites,
         schema=schema(current.prompts),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from langgraph.runtime import Runtime
 
 from drpo.graph.context import Context, Place
-from drpo.graph.state import EvaluationState
+from drpo.graph.state import EvaluationState, EvaluationUpdate
 
 
-async def sample(state: EvaluationState, runtime: Runtime[Context]) -> EvaluationState:
+async def sample(state: EvaluationState, runtime: Runtime[Context]) -> EvaluationUpdate:
     """The sample of one candidate and query."""
     context = runtime.context
     [candidate] = await context.store.candidates([state["candidate"]])

@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 from drpo.conf.schema import RewardsSettings
 from drpo.graph.context import Context
 from drpo.graph.requests import Answer, Request
-from drpo.graph.state import QueryTask, SearchState
+from drpo.graph.state import QueryTask, SearchUpdate
 from drpo.graph.values import Aspect, Selection
 from drpo.nodes.messages import system_and_user
 from drpo.nodes.parsing import read_selection
@@ -45,7 +45,7 @@ SCHEMA = {
 }
 
 
-async def select_rewards(state: QueryTask, runtime: Runtime[Context]) -> SearchState:
+async def select_rewards(state: QueryTask, runtime: Runtime[Context]) -> SearchUpdate:
     """Store the selection for one query, unless the run has it already."""
     context = runtime.context
     if await context.store.selection(state["query"]) is None:

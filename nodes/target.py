@@ -24,7 +24,9 @@ class ChatTarget:
 
     async def run(self, prompts: Prompts, query: Query, place: Place) -> Answer[Sample]:
         """The model's answer to `query` under `prompts`."""
-        messages = self._chat(prompts, query) if self._style == "chat" else self._text(prompts, query)
+        messages = (
+            self._chat(prompts, query) if self._style == "chat" else self._text(prompts, query)
+        )
         return await self._caller.ask(
             Request(
                 role="target",
