@@ -121,8 +121,9 @@ def _say_node(say: _Lines, node: Mapping[str, Any]) -> None:
     say(f"   reward {_value(node['reward'])}, path value {_value(node['path_value'])}")
     for decision in node["decisions"]:
         say(f"   {decision}")
-    for refused in node["refused_rewrites"]:
-        say(f"   rewrite {refused['item']} of it {refused['action']}: {refused['reason']}")
+    for rewrite in node["rewrites"]:
+        if rewrite["refused"]:
+            say(f"   rewrite {rewrite['item']} of it {rewrite['refused']}: {rewrite['reason']}")
     tokens = sum(call["tokens"] for call in node["calls"])
     roles = ", ".join(f"{call['role']} {call['key'][:SHORT_ID]}" for call in node["calls"])
     say(f"   cost: {len(node['calls'])} calls, {tokens:,} tokens ({roles or 'none'})")

@@ -1,6 +1,6 @@
 """What the search costs beside its model calls: against a bare asyncio skeleton, on one server.
 
-    python -m benchmarks.overhead [--repeats 5] [--latency-ms 50 200] [--profile rewrite skip]
+`python -m benchmarks.overhead [--repeats 5] [--latency-ms 50 200] [--profile rewrite skip]`
 
 The skeleton makes the same ChatOpenAI calls with the same dependencies and nothing else: no graph,
 no templates, no parsing, no file. Runs are interleaved; figures are medians and their ratio.

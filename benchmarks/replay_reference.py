@@ -1,6 +1,6 @@
 """Feeds recorded runs of the paper's own code through our compiled graph and compares every level.
 
-    python -m benchmarks.replay_reference FILE...
+`python -m benchmarks.replay_reference FILE...`
 
 One line a file; exit code 0 when all match, 1 when one does not, 2 for a file that cannot be read.
 """

@@ -1,6 +1,6 @@
 """How long `drpo --help` and `import drpo` take, in fresh processes.
 
-    python -m benchmarks.startup [--repeats 7]
+`python -m benchmarks.startup [--repeats 7]`
 """
 
 from __future__ import annotations

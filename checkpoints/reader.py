@@ -64,14 +64,18 @@ def trace(path: Path) -> list[dict[str, Any]]:
         texts, actions = _texts(db), _actions(db)
         selections, verdicts = _selections(db), _verdicts(db)
         calls = {row["key"]: row for row in db.query("select * from call")}
+        rewriters = {(said["parent"], said["item"]): said["call"] for said in db["rewrite"].rows}
         nodes = []
         for row in _candidates(db):
             mine = verdicts.get(row["id"], [])
-            keys = [row["call"], *(key for said in mine for key in said["calls"])]
+            keys = [
+                rewriters.get((row["parent"], row["item"])),
+                *(key for said in mine for key in said["calls"]),
+            ]
             nodes.append(
                 _node(row, actions, texts)
                 | {
-                    "refused_rewrites": _refused(db, row["id"], texts),
+                    "rewrites": _rewrites(db, row["id"], texts),
                     "led_by": [_without_calls(said) for said in verdicts.get(row["parent"], [])],
                     "selections": [selections[said["query"]] for said in mine],
                     "verdicts": [_without_calls(said) for said in mine],
@@ -205,13 +209,19 @@ def _actions(db: Database) -> dict[int, list[str]]:
     return actions
 
 
-def _refused(db: Database, parent: int, texts: Mapping[str, str]) -> list[dict[str, Any]]:
+def _rewrites(db: Database, parent: int, texts: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What the rewriter made of a candidate, and what became of each."""
     rows = db.query(
-        "select item, action, reason, text from decision where candidate = ? and item >= 0"
-        " order by item",
+        "select rewrite.item, rewrite.prompts, candidate.id as candidate,"
+        " decision.action as refused, decision.reason from rewrite"
+        " left join candidate on candidate.parent = rewrite.parent"
+        " and candidate.item = rewrite.item"
+        " left join decision on decision.node = 'admit'"
+        " and decision.candidate = rewrite.parent and decision.item = rewrite.item"
+        " where rewrite.parent = ? order by rewrite.item",
         [parent],
     )
-    return [row | {"text": texts.get(row["text"] or "")} for row in rows]
+    return [row | {"prompts": _prompts(row, texts) if row["prompts"] else None} for row in rows]
 
 
 def _selections(db: Database) -> dict[str, dict[str, Any]]:

@@ -81,15 +81,22 @@ def m001_tables(db: Database) -> None:
             level integer not null,
             parent integer references candidate (id),
             origin text not null,
+            item integer,
             prompts text not null,
-            rewrite_index integer,
-            call text references call (key),
             reward real,
             path_sum real not null default 0,
             path_count integer not null default 0,
             beam_rank integer
         );
         create index candidate_level on candidate (level);
+        create table rewrite (
+            parent integer not null references candidate (id),
+            item integer not null,
+            prompts text,
+            failure text,
+            call text references call (key),
+            primary key (parent, item)
+        );
         create table sample (
             candidate integer not null references candidate (id),
             query integer not null references query (ordinal),
@@ -117,7 +124,6 @@ def m001_tables(db: Database) -> None:
             item integer not null,
             action text not null,
             reason text not null,
-            text text references text (sha256),
             primary key (node, level, candidate, item)
         );
         """,

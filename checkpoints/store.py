@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from drpo.checkpoints.saver import RunSaver
 from drpo.graph.context import Place
 from drpo.graph.errors import RunFailed
 from drpo.graph.requests import Answer
-from drpo.graph.state import Rewritten
 from drpo.graph.values import (
     Candidate,
     Decision,
     Evaluation,
+    Prompts,
+    Rewrite,
     Sample,
     Selection,
     Standing,
@@ -36,10 +38,10 @@ Statement = tuple[str, Sequence[Sequence[Any]]]
 """SQL and one parameter row per execution."""
 
 _ADD_TEXT = "insert or ignore into text values (?, ?)"
-_ADD_DECISION = "insert or replace into decision values (?, ?, ?, ?, ?, ?, ?)"
+_ADD_DECISION = "insert or replace into decision values (?, ?, ?, ?, ?, ?)"
 _ADD_CANDIDATE = (
-    "insert or ignore into candidate (id, level, parent, origin, prompts, rewrite_index, call)"
-    " values (?, ?, ?, ?, ?, ?, ?)"
+    "insert or ignore into candidate (id, level, parent, origin, item, prompts)"
+    " values (?, ?, ?, ?, ?, ?)"
 )
 _SETTLE = (
     "update candidate set reward = ?, path_sum = ?, path_count = ?, beam_rank = ? where id = ?"
@@ -103,7 +105,7 @@ class RunStore:
     async def candidates(self, ids: Sequence[int]) -> list[Candidate]:
         """By id."""
         rows = await self.read(
-            "select id, level, parent, prompts, origin from candidate"
+            "select id, level, parent, origin, item, prompts from candidate"
             f" where id in ({_marks(ids)}) order by id",
             ids,
         )
@@ -116,17 +118,11 @@ class RunStore:
             " select id, parent, 1 from candidate where id = ?"
             " union all select up.id, up.parent, steps + 1 from path"
             " join candidate up on up.id = path.parent where steps < ?)"
-            " select id, level, parent, prompts, origin from candidate"
+            " select id, level, parent, origin, item, prompts from candidate"
             " where id in (select id from path) order by level",
             (candidate, length),
         )
         return await self._candidates(rows)
-
-    async def add_texts(self, texts: Sequence[str]) -> list[str]:
-        """The sha256 of each text, which is stored if it was not."""
-        rows = text_rows(texts)
-        await self.write((_ADD_TEXT, rows))
-        return [row[0] for row in rows]
 
     async def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         """Each text by its sha256."""
@@ -135,21 +131,47 @@ class RunStore:
         )
         return dict(rows)
 
-    async def admit(
-        self,
-        candidates: Sequence[tuple[Candidate, Rewritten | None]],
-        decisions: Sequence[Decision],
-    ) -> None:
-        """New candidates, each with the rewrite it came from, and what was refused."""
-        texts = [text for candidate, _ in candidates for text in candidate.prompts.values()]
-        await self.write(
-            (_ADD_TEXT, text_rows(texts)),
+    async def add_rewrites(self, parent: int, answer: Answer[tuple[Rewrite, ...]]) -> None:
+        """What the rewriter made of one candidate; several completions may share one call."""
+        texts = [text for said in answer.value for text in (said.prompts or {}).values()]
+        calls = answer.calls or (None,)
+        rows = [
             (
-                _ADD_CANDIDATE,
-                [_candidate_row(candidate, item) for candidate, item in candidates],
-            ),
-            *_decision_statements(decisions),
+                parent,
+                item,
+                None if said.prompts is None else dumps(_hashed(said.prompts)),
+                said.failure,
+                calls[min(item, len(calls) - 1)],
+            )
+            for item, said in enumerate(answer.value)
+        ]
+        await self.write(
+            add_text(texts), ("insert or replace into rewrite values (?, ?, ?, ?, ?)", rows)
         )
+
+    async def rewrites(self, parents: Sequence[int]) -> dict[int, list[Rewrite]]:
+        """Of each of these candidates, in the rewriter's order."""
+        rows = await self.read(
+            "select parent, prompts, failure from rewrite"
+            f" where parent in ({_marks(parents)}) order by parent, item",
+            parents,
+        )
+        named = [(parent, prompts and json.loads(prompts), why) for parent, prompts, why in rows]
+        texts = await self._texts_of([prompts for _, prompts, _ in named if prompts])
+        found: dict[int, list[Rewrite]] = {parent: [] for parent in parents}
+        for parent, prompts, why in named:
+            filled = {name: texts[text] for name, text in prompts.items()} if prompts else None
+            found[parent].append(Rewrite(filled, why))
+        return found
+
+    async def admit(self, candidates: Sequence[Candidate], decisions: Sequence[Decision]) -> None:
+        """New candidates, and what was refused."""
+        texts = [text for candidate in candidates for text in candidate.prompts.values()]
+        rows = [
+            (each.id, each.level, each.parent, each.origin, each.item, dumps(_hashed(each.prompts)))
+            for each in candidates
+        ]
+        await self.write(add_text(texts), (_ADD_CANDIDATE, rows), _decision_statement(decisions))
 
     async def add_sample(self, place: Place, answer: Answer[Sample]) -> None:
         """What the target answered."""
@@ -210,12 +232,8 @@ class RunStore:
                     for at in standings
                 ],
             ),
-            *_decision_statements(decisions),
+            _decision_statement(decisions),
         )
-
-    async def add_decisions(self, decisions: Sequence[Decision]) -> None:
-        """Why something was kept, dropped or carried on."""
-        await self.write(*_decision_statements(decisions))
 
     async def progress(self) -> tuple[int, list[tuple[int, float | None]]]:
         """Levels finished, and id and path value of the last one's survivors, best first."""
@@ -238,12 +256,15 @@ class RunStore:
         )
 
     async def _candidates(self, rows: Iterable[Any]) -> list[Candidate]:
-        read = [(row, json.loads(row[3])) for row in rows]
-        texts = await self.texts(sorted({text for _, named in read for text in named.values()}))
+        read = [(row, json.loads(row[5])) for row in rows]
+        texts = await self._texts_of([named for _, named in read])
         return [
-            Candidate(id_, level, parent, {name: texts[text] for name, text in named.items()}, how)
-            for (id_, level, parent, _, how), named in read
+            Candidate(id_, level, parent, {n: texts[t] for n, t in named.items()}, origin, item)
+            for (id_, level, parent, origin, item, _), named in read
         ]
+
+    async def _texts_of(self, hashed: Iterable[Mapping[str, str]]) -> dict[str, str]:
+        return await self.texts(sorted({text for named in hashed for text in named.values()}))
 
 
 @asynccontextmanager
@@ -285,34 +306,12 @@ def add_text(texts: Iterable[str]) -> Statement:
     return (_ADD_TEXT, text_rows(texts))
 
 
-def _decision_statements(decisions: Sequence[Decision]) -> list[Statement]:
-    rows = [
-        (
-            said.node,
-            said.level,
-            said.candidate,
-            said.item,
-            said.action,
-            said.reason,
-            None if said.text is None else sha256(said.text),
-        )
-        for said in decisions
-    ]
-    texts = [said.text for said in decisions if said.text is not None]
-    return [add_text(texts), (_ADD_DECISION, rows)]
+def _decision_statement(decisions: Sequence[Decision]) -> Statement:
+    return (_ADD_DECISION, [astuple(said) for said in decisions])
 
 
-def _candidate_row(candidate: Candidate, item: Rewritten | None) -> tuple[Any, ...]:
-    prompts = {name: sha256(text) for name, text in candidate.prompts.items()}
-    return (
-        candidate.id,
-        candidate.level,
-        candidate.parent,
-        candidate.origin,
-        dumps(prompts),
-        item["index"] if item else None,
-        (item["call"] or None) if item else None,
-    )
+def _hashed(prompts: Prompts) -> dict[str, str]:
+    return {name: sha256(text) for name, text in prompts.items()}
 
 
 def _key(place: Place) -> tuple[int, int, int]:

@@ -68,7 +68,7 @@ def initial_state(search: SearchSettings) -> SearchState:
         "level_limit": search.levels,
         "beam": [],
         "skips": [],
-        "candidates": [],
+        "first_candidate": 0,
         "next_candidate": 0,
     }
 

@@ -13,7 +13,6 @@ from langgraph.runtime import RunControl
 
 from drpo.conf.schema import RewardsSettings, SearchSettings, TaskSettings
 from drpo.graph.requests import Answer, Request
-from drpo.graph.state import Rewritten
 from drpo.graph.strategies import Strategy
 from drpo.graph.values import (
     Candidate,
@@ -21,6 +20,7 @@ from drpo.graph.values import (
     Evaluation,
     Prompts,
     Query,
+    Rewrite,
     Sample,
     Selection,
     Standing,
@@ -79,20 +79,16 @@ class Store(Protocol):
         """The candidate and its ancestors, oldest first, at most `length` of them."""
         ...
 
-    async def add_texts(self, texts: Sequence[str]) -> list[str]:
-        """The sha256 of each text, which is stored if it was not."""
+    async def add_rewrites(self, parent: int, answer: Answer[tuple[Rewrite, ...]]) -> None:
+        """What the rewriter made of one candidate."""
         ...
 
-    async def texts(self, hashes: Sequence[str]) -> dict[str, str]:
-        """Each text by its sha256."""
+    async def rewrites(self, parents: Sequence[int]) -> dict[int, list[Rewrite]]:
+        """Of each of these candidates, in the rewriter's order."""
         ...
 
-    async def admit(
-        self,
-        candidates: Sequence[tuple[Candidate, Rewritten | None]],
-        decisions: Sequence[Decision],
-    ) -> None:
-        """New candidates, each with the rewrite it came from, and what was refused."""
+    async def admit(self, candidates: Sequence[Candidate], decisions: Sequence[Decision]) -> None:
+        """New candidates, and what was refused."""
         ...
 
     async def add_sample(self, place: Place, answer: Answer[Sample]) -> None:
@@ -115,10 +111,6 @@ class Store(Protocol):
         self, standings: Sequence[Standing], beam: Sequence[int], decisions: Sequence[Decision]
     ) -> None:
         """The end of a level: where everybody stands, and who goes on, in beam order."""
-        ...
-
-    async def add_decisions(self, decisions: Sequence[Decision]) -> None:
-        """Why something was kept, dropped or carried on."""
         ...
 
 

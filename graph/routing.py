@@ -13,7 +13,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 
 from drpo.graph.context import Context
-from drpo.graph.state import EvaluateTask, QueryTask, RewriteTask, SearchState
+from drpo.graph.state import EvaluateTask, QueryTask, RewriteTask, SearchState, level_candidates
 
 
 def start(_: SearchState, runtime: Runtime[Context]) -> list[Send]:
@@ -23,7 +23,7 @@ def start(_: SearchState, runtime: Runtime[Context]) -> list[Send]:
 
 def after_select_rewards(state: SearchState) -> Literal["admit", "advance"]:
     """Before level 0 there is nobody to judge yet; later it runs beside the evaluations."""
-    return "advance" if state["candidates"] else "admit"
+    return "advance" if level_candidates(state) else "admit"
 
 
 def after_admit(state: SearchState, runtime: Runtime[Context]) -> list[Send]:
@@ -32,7 +32,7 @@ def after_admit(state: SearchState, runtime: Runtime[Context]) -> list[Send]:
     last = context.strategy.stop(level, state["level_limit"], context.order.levels)
     evaluations = [
         Send("evaluate", EvaluateTask(candidate=candidate, query=query))
-        for candidate in state["candidates"]
+        for candidate in level_candidates(state)
         for query in context.order.at(level)
     ]
     return evaluations if last else evaluations + _selections(level + 1, context)

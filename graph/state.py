@@ -1,29 +1,14 @@
 """The state of a search: ids and scalars only, because LangGraph writes it at every superstep.
 
-Texts live once, content-addressed, in the run's tables. The per-level list `rewritten` clears
-itself after one superstep and is absent when empty, so it is read with `.get`.
+Texts live once, content-addressed, in the run's tables, and so do rewrites, evaluations and
+selections: what the nodes of one superstep leave for the next is found there by id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, NotRequired, TypedDict
-
-from langgraph.channels import Topic
+from typing import NotRequired, TypedDict
 
 from drpo.graph.values import Sample
-
-
-class Rewritten(TypedDict):
-    """A readable rewrite on its way from `rewrite` to `admit`."""
-
-    parent: int
-    index: int
-    """Position among its parent's rewrites."""
-    prompts: dict[str, str]
-    """sha256 of each text, by name."""
-    call: str
-    """Ledger key of the rewriter's call; empty where a scripted caller answered."""
 
 
 class SearchState(TypedDict):
@@ -36,13 +21,12 @@ class SearchState(TypedDict):
     """Candidates that survived the previous level, in beam order."""
     skips: list[int]
     """Members of the beam that are carried on unchanged."""
-    candidates: list[int]
-    """Candidates of this level, in creation order."""
+    first_candidate: int
+    """Where this level's candidates begin: their ids are consecutive."""
     next_candidate: int
-    """The ordinal the next new candidate gets."""
+    """Where they end, and the id the next new candidate gets."""
     answer: NotRequired[int]
     """The candidate the search returns; present once it is over."""
-    rewritten: NotRequired[Annotated[Sequence[Rewritten], Topic(Rewritten, accumulate=False)]]
 
 
 class SearchUpdate(TypedDict, total=False):
@@ -52,10 +36,14 @@ class SearchUpdate(TypedDict, total=False):
     level_limit: int
     beam: list[int]
     skips: list[int]
-    candidates: list[int]
+    first_candidate: int
     next_candidate: int
     answer: int
-    rewritten: list[Rewritten]
+
+
+def level_candidates(state: SearchState) -> range:
+    """Ids of this level's candidates, in creation order."""
+    return range(state["first_candidate"], state["next_candidate"])
 
 
 class QueryTask(TypedDict):

@@ -83,6 +83,8 @@ class Candidate:
     """Id of the candidate one level up; None for the root."""
     prompts: Prompts
     origin: Origin
+    item: int | None = None
+    """Which of its parent's rewrites it is; None where it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +179,6 @@ class Decision:
     """Index of the rewrite among its parent's; -1 where the decision is about the candidate."""
     action: str
     reason: str
-    text: str | None = None
-    """The refused text, where there is one."""
 
 
 def mean(values: Iterable[float]) -> float | None:

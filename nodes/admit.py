@@ -6,64 +6,59 @@ back first. Does not evaluate anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from langgraph.runtime import Runtime
 
 from drpo.graph.context import Context
-from drpo.graph.state import Rewritten, SearchState, SearchUpdate
-from drpo.graph.values import Candidate, Decision, Origin, Prompts
+from drpo.graph.state import SearchState, SearchUpdate
+from drpo.graph.values import Candidate, Decision, Origin, Prompts, Rewrite
 from drpo.nodes.guards import Situation, identity, refusal
 
 
 async def admit(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
     """The candidates of this level."""
-    context = runtime.context
+    context, door = runtime.context, _Door(state, runtime.context)
     if not state["beam"]:
-        root = Candidate(0, 0, None, context.root, "root")
-        await context.store.admit([(root, None)], [])
-        return {"candidates": [0], "next_candidate": 1}
-    rewritten = state.get("rewritten", ())
-    hashes = sorted({text for item in rewritten for text in item["prompts"].values()})
-    entry = _Entry(state, context, await context.store.texts(hashes))
-    parents = await context.store.candidates(state["beam"])
-    for parent in sorted(parents, key=lambda found: state["beam"].index(found.id)):
+        door.admitted.append(Candidate(0, 0, None, context.root, "root"))
+    parents = {parent.id: parent for parent in await context.store.candidates(state["beam"])}
+    rewrites = await context.store.rewrites(state["beam"])
+    for parent in (parents[survivor] for survivor in state["beam"]):
         if parent.id in state["skips"]:
-            entry.repeat(parent, "skip")
+            door.repeat(parent, "skip")
         else:
-            mine = [item for item in rewritten if item["parent"] == parent.id]
-            entry.rewrites(parent, sorted(mine, key=lambda item: item["index"]))
-    await context.store.admit(entry.admitted, entry.refused)
-    ids = [candidate.id for candidate, _ in entry.admitted]
-    return {"candidates": ids, "next_candidate": ids[-1] + 1}
+            door.rewrites(parent, rewrites[parent.id])
+    await context.store.admit(door.admitted, door.refused)
+    first = state["next_candidate"]
+    return {"first_candidate": first, "next_candidate": first + len(door.admitted)}
 
 
-class _Entry:
-    """The door of one level: who came in so far, and who did not, and why."""
+class _Door:
+    """Of one level: who came in so far, and who did not, and why."""
 
-    def __init__(self, state: SearchState, context: Context, texts: Mapping[str, str]) -> None:
-        self.admitted: list[tuple[Candidate, Rewritten | None]] = []
+    def __init__(self, state: SearchState, context: Context) -> None:
+        self.admitted: list[Candidate] = []
         self.refused: list[Decision] = []
         self._level = state["level"]
         self._first = state["next_candidate"]
         self._context = context
-        self._texts = texts
 
     def repeat(self, parent: Candidate, origin: Origin) -> None:
         """The parent once more, unchanged."""
-        self._add(parent, parent.prompts, origin, None)
+        self._add(parent, parent.prompts, origin)
 
-    def rewrites(self, parent: Candidate, rewritten: Sequence[Rewritten]) -> None:
+    def rewrites(self, parent: Candidate, rewrites: Sequence[Rewrite]) -> None:
         """Those that no guard refuses; with none, the parent is carried on (FAULTS M7)."""
         before = len(self.admitted)
-        for item in rewritten:
-            prompts = {name: self._texts[text] for name, text in item["prompts"].items()}
-            reason = self._refusal(prompts, parent)
+        for item, said in enumerate(rewrites):
+            if said.prompts is None:
+                self._decide(parent, item, "unreadable", said.failure or "")
+                continue
+            reason = self._refusal(said.prompts, parent)
             if reason is None:
-                self._add(parent, prompts, "rewrite", item)
+                self._add(parent, said.prompts, "rewrite", item)
             else:
-                text = "\n\n".join(prompts.values())
-                self._decide(parent, item["index"], "refused", reason, text)
+                self._decide(parent, item, "refused", reason)
         if len(self.admitted) == before:
             self._decide(parent, -1, "carried", "no rewrite of it can be used")
             self.repeat(parent, "carried")
@@ -75,7 +70,7 @@ class _Entry:
         situation = Situation(
             root=context.root,
             parent=parent.prompts,
-            siblings={identity(other.prompts) for other, item in self.admitted if item},
+            siblings={identity(each.prompts) for each in self.admitted if each.origin == "rewrite"},
             queries=context.order.queries,
             locked=context.task.locked,
             token_cap=context.search.prompt_tokens,
@@ -83,13 +78,10 @@ class _Entry:
         return refusal(prompts, situation)
 
     def _add(
-        self, parent: Candidate, prompts: Prompts, origin: Origin, item: Rewritten | None
+        self, parent: Candidate, prompts: Prompts, origin: Origin, item: int | None = None
     ) -> None:
         ordinal = self._first + len(self.admitted)
-        candidate = Candidate(ordinal, self._level, parent.id, prompts, origin)
-        self.admitted.append((candidate, item))
+        self.admitted.append(Candidate(ordinal, self._level, parent.id, prompts, origin, item))
 
-    def _decide(
-        self, parent: Candidate, index: int, action: str, reason: str, text: str | None = None
-    ) -> None:
-        self.refused.append(Decision("admit", self._level, parent.id, index, action, reason, text))
+    def _decide(self, parent: Candidate, item: int, action: str, reason: str) -> None:
+        self.refused.append(Decision("admit", self._level, parent.id, item, action, reason))

@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 
 from drpo.conf.schema import SearchSettings
 from drpo.graph.context import Context
-from drpo.graph.state import SearchState, SearchUpdate
+from drpo.graph.state import SearchState, SearchUpdate, level_candidates
 from drpo.graph.values import HIGHEST_SCORE, Decision, Evaluation, Standing, mean
 
 NOTHING_READABLE = "no verdict on it can be read"
@@ -21,7 +21,7 @@ NOTHING_READABLE = "no verdict on it can be read"
 async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
     """The beam of the next level, or the answer."""
     context = runtime.context
-    standings = await _standings(state["candidates"], context)
+    standings = await _standings(level_candidates(state), context)
     terminal = context.strategy.stop(state["level"], state["level_limit"], context.order.levels)
     kept = context.strategy.keep(standings, context.search.width)
     skips = {} if terminal else _skips(kept, context.search)

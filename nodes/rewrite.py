@@ -14,52 +14,25 @@ from langgraph.runtime import Runtime
 
 from drpo.graph.context import Context
 from drpo.graph.requests import Answer, Request
-from drpo.graph.state import RewriteTask, Rewritten, SearchUpdate
-from drpo.graph.values import Candidate, Decision, Evaluation, Prompts, Rewrite
+from drpo.graph.state import RewriteTask, SearchUpdate
+from drpo.graph.values import Candidate, Evaluation, Rewrite
 from drpo.nodes.messages import system_and_user
 from drpo.nodes.parsing import read_rewrites
 
 
 async def rewrite(state: RewriteTask, runtime: Runtime[Context]) -> SearchUpdate:
-    """Up to M rewrites of one candidate; an unreadable one is one less, with its reason."""
+    """Store M rewrites of one candidate; one that cannot be read has its reason instead."""
     context = runtime.context
     *ancestors, parent = await context.store.path(state["candidate"], context.search.history + 1)
     answer = await context.caller.ask(await _request(parent, ancestors, context))
     rewrites = _as_many_as(context.search.rewrites, answer.value)
-    failures = [
-        Decision("rewrite", parent.level + 1, parent.id, index, "unreadable", said.failure)
-        for index, said in enumerate(rewrites)
-        if said.failure is not None
-    ]
-    if failures:
-        await context.store.add_decisions(failures)
-    return {
-        "rewritten": [
-            Rewritten(
-                parent=parent.id,
-                index=index,
-                prompts=await _stored(said.prompts, context),
-                call=_call(answer, index),
-            )
-            for index, said in enumerate(rewrites)
-            if said.prompts is not None
-        ]
-    }
+    await context.store.add_rewrites(parent.id, Answer(rewrites, answer.calls))
+    return {}
 
 
 def _as_many_as(wanted: int, said: tuple[Rewrite, ...]) -> tuple[Rewrite, ...]:
     lacking = Rewrite(None, f"the rewriter sent only {len(said)} of {wanted}")
     return said[:wanted] + (lacking,) * (wanted - len(said))
-
-
-async def _stored(prompts: Prompts, context: Context) -> dict[str, str]:
-    hashes = await context.store.add_texts(list(prompts.values()))
-    return dict(zip(prompts, hashes, strict=True))
-
-
-def _call(answer: Answer[tuple[Rewrite, ...]], index: int) -> str:
-    """Several completions come from one call, or each from its own."""
-    return answer.calls[min(index, len(answer.calls) - 1)] if answer.calls else ""
 
 
 async def _request(
