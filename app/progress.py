@@ -66,7 +66,7 @@ def line(snapshot: Snapshot) -> str:
         f"beam {beam or '-'}",
         f"{usage.calls:,} calls",
         f"{usage.tokens:,} tokens",
-        f"${usage.cost_usd:.2f}",
+        "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.2f}",
         duration(snapshot.seconds)
         if not snapshot.seconds_left
         else f"{duration(snapshot.seconds)}, about {duration(snapshot.seconds_left)} left",

@@ -112,7 +112,7 @@ def _say_node(say: _Lines, node: Mapping[str, Any]) -> None:
     for selection in node["selections"]:
         names = ", ".join(aspect["name"] for aspect in selection["aspects"]) or "none"
         say(f"   selection for {selection['query']}: {names}")
-        say(f"     because: {selection['reason']}")
+        say(f"     because: {selection['reason']}{_asked(selection['call'])}")
         for note in selection["notes"]:
             say(f"     note: {note}")
     say("   verdicts:")
@@ -181,6 +181,10 @@ def _new_calls(told: Mapping[str, Any]) -> int:
 
 def _scored(best: Mapping[str, Any]) -> int:
     return sum(1 for step in best["path"] if step["level"] > 0 and step["reward"] is not None)
+
+
+def _asked(call: str | None) -> str:
+    return f" (rewarder {call[:SHORT_ID]})" if call else ""
 
 
 def _value(value: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from drpo.checkpoints.rows import dumps, now, sha256
 from drpo.checkpoints.store import RunStore, add_text
 from drpo.graph.requests import Reply
-from drpo.models.ledger import Attempt, CallRecord, Usage
+from drpo.models.ledger import Attempt, CallRecord, RoleUsage, Usage
 
 _ADD_CALL = (
     "insert or ignore into call values"
@@ -32,10 +32,9 @@ class SqliteLedger:
         usage = Usage()
         for role, *numbers in await self._store.read(
             "select role, count(*), sum(hits), sum(prompt_tokens), sum(completion_tokens),"
-            " coalesce(sum(cost_usd), 0.0) from call group by role"
+            " coalesce(sum(cost_usd), 0.0), count(*) - count(cost_usd) from call group by role"
         ):
-            at = usage.roles[role]
-            at.new, at.from_ledger, at.prompt_tokens, at.completion_tokens, at.cost_usd = numbers
+            usage.roles[role] = RoleUsage(*numbers)
         return usage
 
     async def find(self, key: str) -> Reply | None:

@@ -226,7 +226,7 @@ def _rewrites(db: Database, parent: int, texts: Mapping[str, str]) -> list[dict[
 
 def _selections(db: Database) -> dict[str, dict[str, Any]]:
     rows = db.query(
-        "select query.id as query, aspects, reason, notes from selection"
+        "select query.id as query, aspects, reason, notes, call from selection"
         " join query on query.ordinal = selection.query"
     )
     return {

@@ -175,6 +175,7 @@ class LedgeredCaller:
         usage.prompt_tokens += record.prompt_tokens
         usage.completion_tokens += record.completion_tokens
         usage.cost_usd += record.completion.cost_usd or 0.0
+        usage.unpriced += record.completion.cost_usd is None
 
 
 def _record(

@@ -53,6 +53,8 @@ class RoleUsage:
     completion_tokens: int = 0
     cost_usd: float = 0.0
     """Of the calls whose price is known."""
+    unpriced: int = 0
+    """Calls whose price is not known."""
 
 
 @dataclass
@@ -72,8 +74,10 @@ class Usage:
         return sum(role.prompt_tokens + role.completion_tokens for role in self.roles.values())
 
     @property
-    def cost_usd(self) -> float:
-        """Of the calls whose price is known."""
+    def cost_usd(self) -> float | None:
+        """US dollars; None where the price of any call is unknown."""
+        if any(role.unpriced for role in self.roles.values()):
+            return None
         return sum(role.cost_usd for role in self.roles.values())
 
 

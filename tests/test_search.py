@@ -1,0 +1,248 @@
+"""The search as a whole, through the compiled graph, with scripted answers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drpo.graph.requests import Request
+from scripted import ScriptedCaller, Searched, ids, rewriting, searched, selecting
+
+SMALL = ("search.levels=4", "search.max_extension=0", "search.guards=false")
+
+
+def by_candidate(candidate: int, query: int) -> float:
+    """Distinct below the skip, so that nothing ties and nothing is skipped."""
+    return 2 + (candidate * 7 % 20) / 10
+
+
+def shape(found: Searched) -> list[tuple[Any, ...]]:
+    """All of a tree that a test compares."""
+    return [
+        (n["candidate"], n["level"], n["parent"], n["origin"], n["reward"], n["beam_rank"])
+        for n in found.nodes
+    ]
+
+
+async def test_a_level_is_width_times_rewrites(tmp_path: Path) -> None:
+    """Root, then M of it, then W times M, numbered in beam order, then rewrite order."""
+    found = await searched(ScriptedCaller(by_candidate), tmp_path, *SMALL)
+    assert [len(found.level(level)) for level in range(4)] == [1, 3, 6, 6]
+    beam = sorted((n for n in found.level(1) if n["beam_rank"] is not None), key=_rank)
+    parents = [node["parent"] for node in found.level(2)]
+    assert parents == [beam[0]["candidate"]] * 3 + [beam[1]["candidate"]] * 3
+    assert ids(found.nodes) == list(range(16))
+
+
+def _rank(node: dict[str, Any]) -> int:
+    return int(node["beam_rank"])
+
+
+async def test_several_queries_a_level_are_averaged(tmp_path: Path) -> None:
+    """A candidate's reward is the mean over its level's queries of the means of their scores."""
+    caller = ScriptedCaller(lambda candidate, query: 1 + query % 3)
+    found = await searched(caller, tmp_path, *SMALL, "search.queries_per_level=3", queries=3)
+    assert {node["reward"] for node in found.nodes} == {2.0}
+    assert {len(node["verdicts"]) for node in found.nodes} == {3}
+
+
+async def test_the_tree_does_not_depend_on_which_call_comes_back_first(tmp_path: Path) -> None:
+    """Calls that land in a shuffled order change nothing."""
+    draw = random.Random(1)
+
+    async def wait(request: Request[Any]) -> None:
+        await asyncio.sleep(draw.random() / 100)
+
+    words = (*SMALL, "search.queries_per_level=2")
+    late = await searched(ScriptedCaller(by_candidate, before=wait), tmp_path, *words)
+    prompt = await searched(ScriptedCaller(by_candidate), tmp_path, *words)
+    assert shape(late) == shape(prompt)
+    assert late.told["tree_sha256"] == prompt.told["tree_sha256"]
+
+
+async def test_a_perfect_candidate_is_skipped_and_lengthens_the_search(tmp_path: Path) -> None:
+    """A survivor whose scores are all 5 comes again unchanged, and the limit moves by one."""
+    caller = ScriptedCaller(lambda candidate, query: 5 if candidate == 1 else 3)
+    found = await searched(caller, tmp_path, "search.levels=3", "search.max_extension=2")
+    [skip] = [node for node in found.nodes if node["origin"] == "skip"]
+    assert (skip["parent"], skip["level"]) == (1, 2)
+    assert skip["prompts"] == found.nodes[1]["prompts"]
+    assert found.limits == [3, 3, 4, 4]
+    assert any("every score is 5" in said for said in found.nodes[1]["decisions"])
+
+
+async def test_extension_ends_at_its_limit(tmp_path: Path) -> None:
+    """However often candidates are skipped, at most `max_extension` levels are added."""
+    caller = ScriptedCaller(lambda candidate, query: 5)
+    found = await searched(caller, tmp_path, "search.levels=3", "search.max_extension=2")
+    assert found.limits == [3, 4, 5, 5, 5]
+    assert not caller.of("rewriter")
+
+
+async def test_a_terminal_candidate_is_not_skipped(tmp_path: Path) -> None:
+    """The last level has no skips, so perfect scores there do not lengthen the search."""
+    caller = ScriptedCaller(lambda candidate, query: 5 if query == 1 else 3)
+    found = await searched(caller, tmp_path, "search.levels=2", "search.max_extension=5")
+    assert found.told["level"] == 2
+
+
+async def test_queries_come_again_when_they_run_out(tmp_path: Path) -> None:
+    """Outside the paper's preset two queries are enough for four levels."""
+    found = await searched(ScriptedCaller(by_candidate), tmp_path, *SMALL, queries=2)
+    assert found.told["level"] == 4
+
+
+async def test_the_papers_search_ends_with_its_queries(tmp_path: Path) -> None:
+    """With `search=paper` three queries are three levels."""
+    found = await searched(ScriptedCaller(by_candidate), tmp_path, "search=paper", queries=3)
+    assert found.told["level"] == 3
+
+
+async def test_a_query_is_selected_for_once(tmp_path: Path) -> None:
+    """Once per query and run, even when it comes again."""
+    caller = ScriptedCaller(by_candidate)
+    await searched(caller, tmp_path, *SMALL, queries=2)
+    assert sorted(request.query or 0 for request in caller.of("rewarder")) == [0, 1]
+
+
+async def test_static_rewards_ask_no_rewarder(tmp_path: Path) -> None:
+    """The fixed aspects serve every query."""
+    caller = ScriptedCaller(by_candidate)
+    found = await searched(caller, tmp_path, *SMALL, "rewards=static", "rewards.fixed=[Clarity]")
+    assert not caller.of("rewarder")
+    assert [a["name"] for a in found.nodes[0]["selections"][0]["aspects"]] == ["Clarity"]
+
+
+async def test_the_next_selection_is_not_on_the_chain(tmp_path: Path) -> None:
+    """The judge of level 0 can wait for the selection of level 1, because both run at once."""
+    selected = asyncio.Event()
+
+    async def wait(request: Request[Any]) -> None:
+        if request.role == "rewarder" and request.query == 1:
+            selected.set()
+        if request.role == "judge" and request.query == 0:
+            await selected.wait()
+
+    await searched(ScriptedCaller(by_candidate, before=wait), tmp_path, "search.levels=2")
+
+
+async def test_no_barrier_stands_between_sampling_and_judging(tmp_path: Path) -> None:
+    """One candidate's sample can wait for another one's verdict."""
+    judged = asyncio.Event()
+
+    async def wait(request: Request[Any]) -> None:
+        if request.role == "judge" and request.candidate == 1:
+            judged.set()
+        if request.role == "target" and request.candidate == 2:
+            await judged.wait()
+
+    await searched(ScriptedCaller(by_candidate, before=wait), tmp_path, "search.levels=2")
+
+
+@pytest.mark.parametrize("broken", ["N/A", 50])
+async def test_an_unreadable_verdict_never_wins_and_is_never_skipped(
+    broken: str | float, tmp_path: Path
+) -> None:
+    """Candidate 1 has no reward: it is dropped behind worse ones, with the reason."""
+    caller = ScriptedCaller(lambda candidate, query: broken if candidate == 1 else 1)
+    found = await searched(caller, tmp_path, "search.levels=2", "search.guards=false")
+    assert found.nodes[1]["reward"] is None
+    assert ids([n for n in found.level(1) if n["beam_rank"] is not None]) == [2, 3]
+    assert found.nodes[1]["decisions"] == ["dropped: no verdict on it can be read"]
+
+
+async def test_the_papers_preset_takes_an_unreadable_verdict_for_zero(tmp_path: Path) -> None:
+    """Reward 0, and a skip where it survives."""
+    caller = ScriptedCaller(lambda candidate, query: "N/A")
+    found = await searched(caller, tmp_path, "search=paper", "search.levels=2", queries=3)
+    assert {node["reward"] for node in found.nodes} == {0.0}
+    assert found.nodes[1]["origin"] == "skip"
+
+
+async def test_an_unreadable_selection_leaves_the_query_unscored(tmp_path: Path) -> None:
+    """Nobody is asked to judge by nothing, and the reason is told."""
+    caller = ScriptedCaller(by_candidate, selection="sorry")
+    found = await searched(caller, tmp_path, "search.levels=2")
+    assert not caller.of("judge")
+    assert found.told["best"]["path_value"] is None
+    assert "no aspects to judge by" in found.nodes[0]["verdicts"][0]["unscored"]
+
+
+async def test_an_unreadable_rewrite_is_one_candidate_less(tmp_path: Path) -> None:
+    """The others go on, and the trace tells why."""
+    caller = ScriptedCaller(
+        by_candidate,
+        rewrites=lambda candidate, item: "no idea" if item == 1 else rewriting(f"better {item}"),
+    )
+    found = await searched(caller, tmp_path, "search.levels=2")
+    assert len(found.level(1)) == 2
+    refused = [each for each in found.nodes[0]["rewrites"] if each["refused"]]
+    assert [(each["item"], each["reason"]) for each in refused] == [(1, "it holds no JSON object")]
+
+
+async def test_without_a_usable_rewrite_the_parent_is_carried_on(tmp_path: Path) -> None:
+    """The search goes on with what it has."""
+    caller = ScriptedCaller(by_candidate, rewrites=lambda candidate, item: "no idea")
+    found = await searched(caller, tmp_path, "search.levels=3", "search.max_extension=0")
+    assert [node["origin"] for node in found.nodes] == ["root", "carried", "carried"]
+
+
+async def test_equal_rewrites_are_refused_unless_the_guards_are_off(tmp_path: Path) -> None:
+    """Three equal ones are one candidate; the paper's preset keeps all three."""
+    same = ScriptedCaller(by_candidate, rewrites=lambda candidate, item: rewriting("the same"))
+    guarded = await searched(same, tmp_path, "search.levels=2")
+    free = await searched(same, tmp_path, "search=paper", "search.levels=2")
+    assert (len(guarded.level(1)), len(free.level(1))) == (1, 3)
+
+
+async def test_the_rewriter_reads_its_path_and_its_verdicts(tmp_path: Path) -> None:
+    """The last ancestors, the current prompt, the answer, the rationale and the task."""
+    caller = ScriptedCaller(by_candidate)
+    await searched(
+        caller, tmp_path, "search=greedy", "search.history=2", 'task.description="a bicycle shop"'
+    )
+    last = caller.of("rewriter")[-1]
+    text = last.messages[-1].content
+    assert text.count("<earlier-") == 2
+    assert f"answer of {last.candidate} to" in text
+    assert "a bicycle shop" in text
+
+
+async def test_the_task_reaches_everybody_but_the_target(tmp_path: Path) -> None:
+    """The target sees its prompt and the query, nothing else."""
+    caller = ScriptedCaller(by_candidate)
+    await searched(caller, tmp_path, "search.levels=2", 'task.description="a bicycle shop"')
+    for request in caller.asked:
+        told = any("a bicycle shop" in message.content for message in request.messages)
+        assert told == (request.role != "target")
+
+
+async def test_new_aspects_need_a_definition(tmp_path: Path) -> None:
+    """A bare name that the pool does not have is left out, with a note."""
+    caller = ScriptedCaller(by_candidate, selection=selecting("clarity", "Novelty"))
+    found = await searched(caller, tmp_path, "search.levels=1")
+    [selection] = found.nodes[0]["selections"]
+    assert [aspect["name"] for aspect in selection["aspects"]] == ["Clarity"]
+    assert any("Novelty" in note for note in selection["notes"])
+
+
+async def test_every_candidate_has_a_recorded_fate(tmp_path: Path) -> None:
+    """Kept or dropped, and one is returned."""
+    found = await searched(ScriptedCaller(by_candidate), tmp_path, *SMALL)
+    fates = [" ".join(node["decisions"]) for node in found.nodes]
+    assert all("kept: " in fate or "dropped: " in fate for fate in fates)
+    assert sum("returned: " in fate for fate in fates) == 1
+
+
+async def test_greedy_keeps_one(tmp_path: Path) -> None:
+    """One survivor a level, the best."""
+    found = await searched(ScriptedCaller(by_candidate), tmp_path, "search=greedy", *SMALL)
+    for level in range(4):
+        [kept] = [n for n in found.level(level) if n["beam_rank"] is not None]
+        assert kept["path_value"] == max(
+            (n["path_value"] for n in found.level(level)), default=None
+        )
