@@ -22,7 +22,7 @@ from drpo.graph.errors import BadInput, DrpoError, RunPaused
 from drpo.graph.values import ROLES
 from drpo.progress import progress
 from drpo.queries import load_queries
-from drpo.render import print_json, print_summary
+from drpo.render import print_json, print_summary, resume_command
 from drpo.run import most_calls, new_run, search
 from drpo.settings import (
     CONFIG_MODULE,
@@ -78,18 +78,22 @@ def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool) -> None:
 
 def run_to_end(run: StoredRun, *, runs: Path, as_json: bool) -> None:
     """Run or resume one search and print what came of it. Raises DrpoError."""
+    problem: DrpoError | None = None
     if summary(run.path)["status"] != "done":
-        with progress() as (observer, announce):
-            try:
+        try:
+            with progress() as (observer, announce):
                 asyncio.run(search(run, observer, announce))
-            except (RunPaused, asyncio.CancelledError) as error:
-                told = summary(run.path)
-                print_json(told) if as_json else print_summary(told, runs)
-                if isinstance(error, asyncio.CancelledError):
-                    raise RunPaused("cancelled") from None
-                raise
+        except RunPaused as error:
+            problem = error
+        except asyncio.CancelledError:
+            problem = RunPaused("cancelled")
     told = summary(run.path)
-    print_json(told) if as_json else print_summary(told, runs)
+    if as_json:
+        print_json(told)
+    else:
+        print_summary(told, runs)
+    if problem is not None:
+        raise type(problem)(f"{problem}; go on with: {resume_command(run.id, runs)}")
 
 
 def _paid(settings: Settings) -> bool:

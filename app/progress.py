@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rich.console import Console
 from rich.live import Live
@@ -37,7 +39,7 @@ def _live(console: Console) -> Iterator[tuple[Observer, Callable[[str], None]]]:
     with Live(shown, console=console, refresh_per_second=4, transient=True) as live:
 
         def observe(snapshot: Snapshot) -> None:
-            shown.snapshot = snapshot
+            shown.snapshot, shown.since = snapshot, time.monotonic()
 
         yield observe, lambda text: live.console.print(Text(text))
     if shown.snapshot is not None:
@@ -48,9 +50,17 @@ class _Line:
     """Rendered anew at each refresh, because calls and tokens go on counting between levels."""
 
     snapshot: Snapshot | None = None
+    since: float = 0.0
+    """When the snapshot came, on the monotonic clock."""
 
     def __rich__(self) -> Text:
-        return Text("starting" if self.snapshot is None else line(self.snapshot))
+        if self.snapshot is None:
+            return Text("starting")
+        passed = time.monotonic() - self.since
+        left = self.snapshot.seconds_left
+        left = None if left is None else max(0.0, left - passed)
+        now = replace(self.snapshot, seconds=self.snapshot.seconds + passed, seconds_left=left)
+        return Text(line(now))
 
 
 def line(snapshot: Snapshot) -> str:

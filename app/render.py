@@ -6,7 +6,9 @@ Whatever a model wrote is shown as plain text: control characters and markup hav
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,19 +150,37 @@ def _say_prompts(say: _Lines, prompts: Mapping[str, str], indent: str = "  ") ->
             say(f"{indent}{row}")
 
 
+def resume_command(run_id: str, folder: Path) -> str:
+    """What to type to go on with a run."""
+    return f"{_drpo()} resume {run_id[:SHORT_ID]}{_where(folder)}"
+
+
 def _next(told: Mapping[str, Any], folder: Path) -> list[str]:
-    short = told["run_id"][:SHORT_ID]
-    where = "" if folder == Path("runs") else f" --runs {folder}"
+    show = f"{_drpo()} show {told['run_id'][:SHORT_ID]}"
+    where = _where(folder)
     if told["status"] != "done":
-        resume = f"Go on:              drpo resume {short}{where}"
-        return [resume, f"Why each is there:  drpo show {short} --view trace{where}"]
+        return [
+            f"Go on:              {resume_command(told['run_id'], folder)}",
+            f"Why each is there:  {show} --view trace{where}",
+        ]
     lines = [
-        f"Every candidate:     drpo show {short} --view tree{where}",
-        f"Why each is there:   drpo show {short} --view trace{where}",
+        f"Every candidate:     {show} --view tree{where}",
+        f"Why each is there:   {show} --view trace{where}",
     ]
     if told["simulated"]:
-        lines.append("On a real model:     OPENAI_API_KEY=... drpo optimize models=openai")
+        lines.append(f"On a real model:     OPENAI_API_KEY=... {_drpo()} optimize models=openai")
     return lines
+
+
+def _where(folder: Path) -> str:
+    """Nothing for a folder that is found without being named."""
+    found = Path(os.environ.get("DRPO_RUNS", "runs"))
+    return "" if folder == found else f" --runs {shlex.quote(str(folder))}"
+
+
+def _drpo() -> str:
+    """How this command was probably started."""
+    return "python3 -m uv run drpo" if "UV_RUN_RECURSION_DEPTH" in os.environ else "drpo"
 
 
 def _calls_line(told: Mapping[str, Any]) -> str:
