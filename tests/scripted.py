@@ -1,4 +1,4 @@
-"""A search answered by a script: what every role says is a function of who asks, not of the text."""
+"""A search answered by a script: what a role says is a function of who asks, not of the text."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from openai_server import OpenAIServer
 
 import drpo
 from drpo.graph.build import draw
 from drpo.graph.values import ROLES
 from drpo.settings import _composed, choices, groups
-from openai_server import OpenAIServer
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -146,7 +146,7 @@ def test_every_setting_of_the_guide_exists() -> None:
             if key not in ("experiment", "models.judge.latency_ms"):
                 assert OmegaConf.select(config, key, default="absent") != "absent", name
     for section in config:
-        assert f"`{section}" in table, section
+        assert f"`{section!s}" in table, section
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai_server import OpenAIServer
 
 import drpo
 from drpo.graph.values import ROLES
-from openai_server import OpenAIServer
 
 SERVER = Path(__file__).parent / "openai_server.py"
 SHARED_QUERIES = Path(__file__).parents[2] / "shared" / "data" / "training_queries.jsonl"

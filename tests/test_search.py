@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted import ScriptedCaller, Searched, ids, rewriting, searched, selecting
 
 from drpo.graph.requests import Request
-from scripted import ScriptedCaller, Searched, ids, rewriting, searched, selecting
 
 SMALL = ("search.levels=4", "search.max_extension=0", "search.guards=false")
 
