@@ -7,7 +7,6 @@ default. Validation by pydantic; JSON that is merely untidy is mended by json-re
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -110,7 +109,7 @@ def read_score(said: Any) -> tuple[float | None, str | None]:
         if match is None:
             return None, f"{_shown(said)} is no score from 1 to 5"
         said = float(match[1])
-    if not math.isfinite(said) or not LOWEST_SCORE <= said <= HIGHEST_SCORE:
+    if not LOWEST_SCORE <= said <= HIGHEST_SCORE:
         return None, f"{_shown(said)} is outside 1 to 5"
     return float(said), None
 

@@ -1,0 +1,55 @@
+"""What `admit` refuses, and what it lets pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from drpo.graph.values import Message, Query
+from drpo.nodes.guards import Situation, identity, refusal
+
+ROOT = {"system": "You help {customer}. Be kind."}
+QUERY = "How do I mend a puncture on a rainy night?"
+SITUATION = Situation(
+    root=ROOT,
+    parent={"system": "You help {customer}. Be kind.\n- Be brief."},
+    siblings={identity({"system": "You help {customer}. Be kind.\n- Be bold."})},
+    queries=[Query(0, "q0", (Message("user", QUERY),)), Query(1, "q1", (Message("user", "Hi"),))],
+    locked=["Be kind."],
+    token_cap=60,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("  \n", "is empty"),
+        ("You help {customer}.  Be kind.\n- Be brief.  ", None),
+        ("You help {customer}. Be kind.\n- Be brief.  ", "repeats its parent"),
+        ("You help {customer}. Be kind.\n- Be bold.", "repeats another rewrite"),
+        ("You help {customer}. Be kind.\n- " + "x" * 300, "tokens"),
+        (f"You help {{customer}}. Be kind.\n- If asked {QUERY.lower()} say no", "copies training"),
+        ("You help {customer}. Be kind.\n- Say Hi first.", None),
+        ("You help {customer}. Be rude.", "locked sentence"),
+        ("You help anyone. Be kind.", "loses the variable {customer}"),
+        ("You help {customer}. Be kind.\n- Please the judge.", "speaks of judging"),
+        ("You help {customer}. Be kind.\n- Earn a score of 5.", "speaks of judging"),
+        ("You help {customer}. Be kind.\n- Aim for 5 out of 5.", "speaks of judging"),
+        ("You help {customer}. Be kind.\n- See https://evil.example/x", "brings in an address"),
+        ("You help {customer}. Be kind.\n- Give three examples.", None),
+        ("You help {customer}. Be kind.\n- Judge for yourself which facts matter.", "judging"),
+    ],
+)
+def test_a_guard_refuses_with_its_reason(text: str, reason: str | None) -> None:
+    """Or lets pass what is harmless."""
+    found = refusal({"system": text}, SITUATION)
+    assert (reason is None) == (found is None), found
+    assert reason is None or reason in (found or "")
+
+
+def test_what_the_root_says_is_the_users_own_choice() -> None:
+    """Its addresses and words about judging may stay."""
+    root = {"system": "You assist judges. See https://court.example/rules ."}
+    mine = replace(SITUATION, root=root, locked=[])
+    assert refusal({"system": root["system"] + "\n- Be brief."}, mine) is None

@@ -1,0 +1,118 @@
+"""Queries: the shipped ones, a user's files, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from drpo.conf.schema import DataSettings
+from drpo.graph.errors import BadInput
+from drpo.graph.values import Message, Query
+from drpo.queries import LONGEST_QUERY, load_queries
+
+TAGS = "everyday facts writing code reasoning feelings culture limits harmful".split()
+
+
+def load(path: Path | str, seed: int = 0, **options: object) -> list[Query]:
+    return load_queries(DataSettings.model_validate({"path": str(path)} | options), seed)
+
+
+@pytest.mark.parametrize(("name", "fewest"), [("train", 60), ("held_out", 40)])
+def test_the_shipped_queries_cover_every_tag(name: str, fewest: int) -> None:
+    """Enough of them, each tag among them, each text once."""
+    queries = load(f"builtin:{name}")
+    assert len(queries) >= fewest
+    assert {tag for query in queries for tag in query.tags} == set(TAGS)
+    assert len({query.text for query in queries}) == len(queries)
+
+
+def test_no_held_out_query_is_trained_on() -> None:
+    """The two sets share no text."""
+    train, held_out = ({q.text for q in load(f"builtin:{n}")} for n in ("train", "held_out"))
+    assert not train & held_out
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"text": "One?"}\n\n{"id": 7, "text": " Two? ", "tags": ["x"]}\n'),
+        ("a.jsonl", '\ufeff{"text": "One?"}\r\n{"id": "7", "text": "Two?", "tags": "x"}'),
+        ("a.csv", 'id,text,tags\n,One?,\n7,Two?,"x"\n'),
+        ("a.txt", "One?\n\n  Two?\n"),
+    ],
+)
+def test_each_format_is_read(name: str, text: str, tmp_path: Path) -> None:
+    """JSONL, CSV and plain lines, with BOM, blank lines, numbers as ids."""
+    path = tmp_path / name
+    path.write_text(text, "utf-8")
+    assert [query.text for query in load(path)] == ["One?", "Two?"]
+
+
+def test_several_turns_are_kept(tmp_path: Path) -> None:
+    """The last one is the user's."""
+    turns = [
+        {"role": r, "content": c} for r, c in [("user", "a"), ("assistant", "b"), ("user", "c")]
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"messages": turns}))
+    [query] = load(path)
+    assert query.messages[-1] == Message("user", "c")
+    assert query.text == "user: a\n\nassistant: b\n\nuser: c"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jsonl", b"", "no queries"),
+        ("a.jsonl", b"[1]", "line 1"),
+        ("a.jsonl", b'{"text": "a"}\n{oops', "line 2"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "a"}', "the same query as in line 1"),
+        ("a.jsonl", b'{"id": 1, "text": "a"}\n{"id": 1, "text": "b"}', "the same id"),
+        ("a.jsonl", b'{"text": ""}', "text"),
+        ("a.jsonl", b'{"txt": "a"}', "line 1"),
+        ("a.jsonl", b'{"text": "\\ud800"}', "line 1"),
+        ("a.jsonl", b'{"messages": [{"role": "assistant", "content": "a"}]}', "user's"),
+        ("a.jsonl", b'{"text": "' + b"x" * (LONGEST_QUERY + 1) + b'"}', "at most"),
+        ("a.jsonl", b'{"text": "\xff"}', "not UTF-8"),
+        ("a.csv", b"query\na\n", "columns"),
+        ("a.txt", b"a\na\n", "the same query"),
+        ("a.yaml", b"a", ".jsonl, .csv, .txt"),
+        ("a.jsonl", b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it(
+    name: str, content: bytes, says: str, tmp_path: Path
+) -> None:
+    """What, where, and what is allowed."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=says) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("path", ["builtin:nix", "nix.jsonl", "."])
+def test_a_missing_file_is_bad_input(path: str) -> None:
+    """Whatever is wrong with the name."""
+    with pytest.raises(BadInput, match=r"data\.path"):
+        load(path)
+
+
+def test_a_limit_draws_by_the_seed() -> None:
+    """The same queries for the same seed."""
+    first, again, other = (
+        [query.id for query in load("builtin:train", seed, limit=10)] for seed in (1, 1, 2)
+    )
+    assert first == again != other
+    assert len(first) == 10
+
+
+def test_tags_choose() -> None:
+    """Queries with one of them."""
+    found = load("builtin:train", tags=["code", "facts"])
+    assert found
+    assert all({"code", "facts"} & set(query.tags) for query in found)

@@ -1,0 +1,103 @@
+"""The configuration: what composes, what is refused, and in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+import pytest
+
+from drpo.graph.errors import BadInput
+from drpo.graph.values import ROLES
+from drpo.settings import compose_settings, with_overrides
+
+
+def test_one_role_may_have_another_provider() -> None:
+    """The other three stay."""
+    models = compose_settings(["provider@models.judge=openai"]).models
+    assert [getattr(models, role).provider for role in ROLES].count("sandbox") == 3
+    assert models.judge.provider == "openai"
+
+
+def test_the_rewriter_keeps_its_sampling_with_another_provider() -> None:
+    """Temperature and top_p belong to the role."""
+    rewriter = compose_settings(["provider@models.rewriter=openai"]).models.rewriter
+    assert (rewriter.temperature, rewriter.top_p) == (0.2, 0.95)
+
+
+def test_the_papers_preset_is_the_papers() -> None:
+    """W 2, M 3, 20 levels, +10, no guard, an unreadable verdict is 0."""
+    search = compose_settings(["search=paper"]).search
+    assert (search.width, search.rewrites, search.levels, search.max_extension) == (2, 3, 20, 10)
+    assert (search.guards, search.unscored, search.recycle_queries) == (False, "zero", False)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("serch=paper", "did you mean search"),
+        ("search=papr", "did you mean paper"),
+        ("search.levls=3", "did you mean search.levels"),
+        ("+search.levls=3", "did you mean search.levels"),
+        ("search.levels=0", "search.levels: .*greater than or equal to 1"),
+        ("search.skip_above=nan", "search.skip_above"),
+        ("search.unscored=nothing", "'leave_out' or 'zero'"),
+        ("search=greedy search.width=2", "width is 1"),
+        ("rewards=static rewards.fixed=[]", "at least one aspect"),
+        ("rewards=static rewards.fixed=[Wit]", "'Wit', which is not in pool"),
+        ("rewards.fewest=9", "fewest"),
+        ("models.judge.latency_ms=-1", "models.judge.latency_ms"),
+        ("models.judge.base_url=http://x", "models.judge.base_url"),
+        ("provider@models.judge=opnai", "did you mean openai"),
+        ("seed=-1", "seed"),
+        ("root=", "root"),
+        ("root=@nix.md", "cannot read 'nix.md'"),
+        ("a b", "key=value"),
+        ("=3", "."),
+        ("seed=${nix}", "nix"),
+        ("~seed", "seed"),
+    ],
+)
+def test_a_mistake_is_one_line_with_what_is_allowed(override: str, says: str) -> None:
+    """The nearest names that there are."""
+    words = [override] if override == "a b" else override.split(" ")
+    with pytest.raises(BadInput, match=says) as caught:
+        compose_settings(words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_root_prompt_comes_from_a_file(tmp_path: Path) -> None:
+    """As it stands there, interpolation marks and all."""
+    path = tmp_path / "mine.md"
+    path.write_text("Be {kind} to ${oc.env:HOME}.\n", "utf-8")
+    assert compose_settings([f"root=@{path}"]).root == {"system": "Be {kind} to ${oc.env:HOME}."}
+
+
+def test_several_prompts_may_be_given() -> None:
+    """By name."""
+    root = compose_settings(["root={system: hello, planner: plan}"]).root
+    assert root == {"system": "hello", "planner": "plan"}
+
+
+def test_settings_compose_inside_another_hydra_application() -> None:
+    """And leave it as it was."""
+    with hydra.initialize_config_module("drpo.conf", version_base="1.3"):
+        assert compose_settings(["seed=3"]).seed == 3
+        assert hydra.compose("config").seed == 0
+
+
+@pytest.mark.parametrize("override", ["budget.calls=9", "concurrency=2", "budget.calls=null"])
+def test_budget_and_concurrency_may_change_on_resume(override: str) -> None:
+    """Nothing else of the settings does."""
+    before = compose_settings([])
+    after = with_overrides(before, [override])
+    assert after.model_copy(update={"budget": before.budget, "concurrency": 16}) == before
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=1", "search.levels=3", "concurrencyx=3", "search=paper", "budget.nix=1", "x"]
+)
+def test_anything_else_is_refused_on_resume(override: str) -> None:
+    """It would be another search."""
+    with pytest.raises(BadInput):
+        with_overrides(compose_settings([]), [override])
