@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from drpo.checkpoints.reader import summary
 from drpo.checkpoints.runs import StoredRun, find_run, load_run
 from drpo.conf.schema import Settings
-from drpo.graph.values import Message, Query
-from drpo.queries import load_queries
+from drpo.graph.values import Query
+from drpo.queries import load_queries, own_queries
 from drpo.run import Observer, new_run, search
 from drpo.settings import compose_settings, with_overrides
 
@@ -50,7 +50,10 @@ async def optimize(
     in good order (`resume` goes on), RunFailed where it cannot go on.
     """
     settings = await asyncio.to_thread(compose_settings, overrides)
-    asked = _queries(queries) if queries is not None else load_queries(settings.data, settings.seed)
+    if queries is None:
+        asked = load_queries(settings.data, settings.seed)
+    else:
+        asked = own_queries(queries)
     return await _finish(new_run(settings, asked, Path(runs)), observer)
 
 
@@ -90,13 +93,6 @@ async def _finish(run: StoredRun, observer: Observer | None) -> Result:
     told = summary(run.path)
     best = told["best"]
     return Result(run.id, run.path, best["prompts"], best["path_value"], told)
-
-
-def _queries(queries: Iterable[str | Query]) -> list[Query]:
-    return [
-        query if isinstance(query, Query) else Query(at, str(at + 1), (Message("user", query),))
-        for at, query in enumerate(queries)
-    ]
 
 
 def _blocking(work: Coroutine[Any, Any, T]) -> T:

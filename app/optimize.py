@@ -52,9 +52,12 @@ def run_hydra(overrides: Sequence[str], *, runs: Path, as_json: bool, yes: bool)
                 raise
             problems.append(problem)
 
+    # Hydra's parser takes no overrides on both sides of an option.
+    multirun = [word for word in overrides if word in ("-m", "--multirun")]
+    words = multirun + [word for word in overrides if word not in multirun]
     # Hydra would print its own words, and exit with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    arguments, sys.argv = sys.argv, ["drpo", *overrides]
+    arguments, sys.argv = sys.argv, ["drpo", *words]
     try:
         hydra.main(
             version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME

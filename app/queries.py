@@ -9,6 +9,7 @@ import csv
 import json
 import random
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -66,21 +67,40 @@ def load_queries(data: DataSettings, seed: int) -> list[Query]:
 
     Raises BadInput for a file that cannot be read, a bad line, a duplicate, or none at all.
     """
-    lines = [line for line in _lines(data.path) if not data.tags or set(data.tags) & set(line.tags)]
+    lines = _lines(data.path, _rows(data.path))
+    lines = [line for line in lines if not data.tags or set(data.tags) & set(line.tags)]
     if not lines:
         tagged = f" with one of the tags {', '.join(data.tags)}" if data.tags else ""
         raise BadInput(f"data.path={data.path}: there are no queries{tagged}")
     if data.limit is not None and data.limit < len(lines):
         drawn = random.Random(f"{seed}:data").sample(range(len(lines)), data.limit)
         lines = [lines[index] for index in sorted(drawn)]
+    return _numbered(lines)
+
+
+def own_queries(given: Iterable[str | Query]) -> list[Query]:
+    """Queries from Python, by the rules of a file's lines. Raises BadInput."""
+    rows = ({"text": each} if isinstance(each, str) else _row(each) for each in given)
+    lines = _lines("queries", enumerate(rows, 1))
+    if not lines:
+        raise BadInput("queries: there are none")
+    return _numbered(lines)
+
+
+def _row(query: Query) -> dict[str, Any]:
+    turns = [asdict(turn) for turn in query.messages]
+    return {"id": query.id, "messages": turns, "tags": query.tags}
+
+
+def _numbered(lines: Iterable[_Line]) -> list[Query]:
     return [Query(at, line.id, line.turns(), line.tags) for at, line in enumerate(lines)]
 
 
-def _lines(path: str) -> list[_Line]:
+def _lines(source: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[_Line]:
     seen: dict[object, str] = {}
     read: list[_Line] = []
-    for number, values in _rows(path):
-        place = f"{path}, line {number}"
+    for number, values in rows:
+        place = f"{source}, line {number}"
         try:
             line = _Line.model_validate({"id": str(number)} | values)
         except ValidationError as error:

@@ -39,7 +39,7 @@ from drpo.graph.values import Query, Role
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import Usage
 from drpo.models.provider import Provider
-from drpo.models.providers import open_providers
+from drpo.models.providers import check_providers, open_providers
 from drpo.nodes.prompts import JinjaTemplates
 from drpo.nodes.target import ChatTarget
 
@@ -73,6 +73,7 @@ Observer = Callable[[Snapshot], None]
 def new_run(settings: Settings, queries: Sequence[Query], folder: Path) -> StoredRun:
     """A run in its own file, not started yet. Raises BadInput."""
     order_of(settings, queries)
+    check_providers(settings.models)
     return create_run(
         folder,
         settings=settings.model_dump_json(),

@@ -54,7 +54,6 @@ def create_run(
         folder.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600, exist_ok=False)
         with _database(sqlite3.connect(path)) as db:
-            db.enable_wal()
             migrations.apply(db)
             with db.conn:
                 db.conn.execute(

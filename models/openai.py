@@ -7,7 +7,6 @@ event loop of the process. Retries are the caller's; here every failure becomes 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,8 +23,8 @@ from langchain_openai import ChatOpenAI, OpenAI
 from pydantic import SecretStr
 
 from drpo.conf.schema import OpenAISettings
-from drpo.graph.errors import BadInput
 from drpo.graph.values import Message
+from drpo.models.keys import api_key
 from drpo.models.provider import Call, Completion, TransportError
 
 _MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
@@ -79,7 +78,7 @@ class OpenAIProvider:
             "json_schema": settings.json_schema,
         }
         self._settings = settings
-        self._key = _api_key(settings)
+        self._key = api_key(settings)
         options: dict[str, Any] = {
             "model": settings.model,
             "base_url": settings.base_url,
@@ -205,16 +204,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         except (KeyError, ValueError):
             continue
     return None
-
-
-def _api_key(settings: OpenAISettings) -> str:
-    key = os.environ.get(settings.api_key_env, "")
-    if not key:
-        raise BadInput(
-            f"model {settings.model!r} needs a key: set the environment variable "
-            f"{settings.api_key_env} (any value for a local server that wants none)"
-        )
-    return key
 
 
 def _without_credentials(url: str | None) -> str | None:

@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING
 
 from drpo.conf.schema import ModelsSettings, OpenAISettings
 from drpo.graph.values import ROLES, Role
+from drpo.models.keys import api_key
 from drpo.models.provider import Provider
 from drpo.models.sandbox import Sandbox
 
 if TYPE_CHECKING:
     import httpx2
+
+
+def check_providers(settings: ModelsSettings) -> None:
+    """Raises BadInput when a provider lacks what it needs from the user."""
+    for role in ROLES:
+        chosen = getattr(settings, role)
+        if isinstance(chosen, OpenAISettings):
+            api_key(chosen)
 
 
 @asynccontextmanager

@@ -1,0 +1,235 @@
+"""The `drpo` command as a user's shell sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drpo.checkpoints.runs import run_paths
+from drpo.render import plain
+
+SMOKE = "experiment=smoke"
+SLOW = [f"models.{role}.latency_ms=200" for role in ("target", "judge", "rewriter")]
+
+
+def drpo(
+    *words: str, folder: Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """One command in a folder, without a terminal and without a key."""
+    known = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+    return subprocess.run(
+        [sys.executable, "-m", "drpo", *words],
+        cwd=folder,
+        env=known | (environment or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def told(*words: str, folder: Path) -> dict[str, Any]:
+    """The JSON of a command that has to succeed."""
+    done = drpo(*words, "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished run, to look at."""
+    made = tmp_path_factory.mktemp("shown")
+    told("optimize", SMOKE, folder=made)
+    return made
+
+
+@pytest.mark.parametrize("words", [("show",), ("optimize", SMOKE)])
+def test_json_has_all_that_a_script_needs(words: tuple[str, ...], folder: Path) -> None:
+    """Of the newest run, or of the one just made."""
+    found = told(*words, folder=folder)
+    for name in ("run_id", "status", "level", "tokens", "tree_sha256"):
+        assert found[name]
+    assert found["best"]["prompts"]["system"]
+    assert isinstance(found["best"]["path_value"], float)
+    for role in ("target", "rewarder", "judge", "rewriter"):
+        assert set(found["calls"][role]) == {"new", "from_ledger"}
+
+
+@pytest.mark.parametrize("view", ["summary", "tree", "trace"])
+def test_each_view_is_text_or_json(view: str, folder: Path) -> None:
+    """About the same run."""
+    text = drpo("show", "--view", view, folder=folder)
+    found = told("show", "--view", view, folder=folder)
+    assert text.returncode == 0
+    assert found["run_id"] in text.stdout
+
+
+def test_a_result_on_the_sandbox_says_that_it_is_simulated(folder: Path) -> None:
+    """Nobody should take its scores for real ones."""
+    assert "simulated" in drpo("show", folder=folder).stdout
+    assert "(simulated)" in drpo("show", "--view", "trace", folder=folder).stdout
+
+
+def test_runs_are_found_in_the_named_folder(tmp_path: Path, folder: Path) -> None:
+    """By --runs or DRPO_RUNS, by any unique beginning."""
+    run_id = told("show", folder=folder)["run_id"]
+    where = str(folder / "runs")
+    by_option = drpo("show", run_id[:6], "--runs", where, "--json", folder=tmp_path)
+    by_variable = drpo("show", run_id, "--json", folder=tmp_path, environment={"DRPO_RUNS": where})
+    assert json.loads(by_option.stdout) == json.loads(by_variable.stdout)
+    assert run_id[:8] in drpo("runs", "--runs", where, folder=tmp_path).stdout
+
+
+BAD_INPUT = [
+    ("optimize", "serch=paper"),
+    ("optimize", "search=papr"),
+    ("optimize", "search.levels=x"),
+    ("optimize", "+search.x=1"),
+    ("optimize", "a b"),
+    ("optimize", "root=@nix.md"),
+    ("optimize", "data.path=nix.jsonl"),
+    ("optimize", "data.path=latin.txt"),
+    ("optimize", "data.path=empty.txt"),
+    ("optimize", "data.path=twice.txt"),
+    ("optimize", "search.queries_per_level=3", "data.path=two.txt"),
+    ("optimize", "prompts.folder=nix"),
+    ("optimize", "models=openai"),
+    ("optimize", "--runs", "two.txt", SMOKE),
+    ("resume",),
+    ("resume", "a", "b"),
+    ("show", "zzz"),
+    ("show", "--view", "nix"),
+    ("show", "--nix"),
+    ("nix",),
+]
+
+
+@pytest.mark.parametrize("words", BAD_INPUT, ids=" ".join)
+def test_bad_input_is_one_line_and_writes_nothing(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Exit code 2, no traceback."""
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "twice.txt").write_text("a\na\n")
+    (tmp_path / "two.txt").write_text("a\nb\n")
+    before = sorted(tmp_path.rglob("*"))
+    done = drpo(*words, folder=tmp_path)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("This search makes")]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("drpo: ")
+    assert not done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_multirun_makes_a_run_each(tmp_path: Path) -> None:
+    """Through Hydra's own `-m`."""
+    done = drpo("optimize", SMOKE, "-m", "seed=1,2,3", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(run_paths(tmp_path / "runs")) == 3
+
+
+def test_a_used_up_budget_has_its_own_code_and_can_be_raised(tmp_path: Path) -> None:
+    """The best so far is told, and so is how to go on."""
+    whole = told("optimize", "search=greedy", "--runs", "whole", folder=tmp_path)
+    stopped = drpo("optimize", "search=greedy", "budget.calls=20", folder=tmp_path)
+    assert stopped.returncode == 4
+    assert "Best prompt so far" in stopped.stdout
+    assert "drpo resume" in stopped.stderr.splitlines()[-1]
+    assert drpo("resume", "search.levels=3", folder=tmp_path).returncode == 2
+    resumed = told("resume", "budget.calls=null", folder=tmp_path)
+    assert resumed["tree_sha256"] == whole["tree_sha256"]
+    assert told("resume", folder=tmp_path) == resumed
+
+
+def interrupted(number: int, times: int, folder: Path) -> tuple[int, float]:
+    """Exit code of a slow search that gets a signal, and how long it went on after the last."""
+    words = [sys.executable, "-m", "drpo", "optimize", "search=greedy", *SLOW]
+    with subprocess.Popen(words, cwd=folder, stdout=-3, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"level 2/" in line:
+                break
+        for _ in range(times):
+            process.send_signal(number)
+            time.sleep(0.05)
+        sent = time.monotonic()
+        process.communicate(timeout=60)
+        return process.returncode, time.monotonic() - sent
+
+
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)]
+)
+def test_a_signal_leaves_a_run_that_can_be_resumed(number: int, times: int, tmp_path: Path) -> None:
+    """The first drains, the second cancels within five seconds; both end in code 3."""
+    code, seconds = interrupted(number, times, tmp_path)
+    assert code == 3
+    assert seconds < 5
+    assert told("show", folder=tmp_path)["status"] == "paused"
+    whole = told("optimize", "search=greedy", "--runs", "whole", folder=tmp_path)
+    assert told("resume", folder=tmp_path)["tree_sha256"] == whole["tree_sha256"]
+
+
+def test_a_killed_run_is_shown_as_paused(tmp_path: Path) -> None:
+    """Its process could not say so itself."""
+    interrupted(signal.SIGKILL, 1, tmp_path)
+    found = told("show", folder=tmp_path)
+    assert (found["status"], found["reason"]) == ("paused", "the process ended without a word")
+
+
+HEAVY = ("langgraph", "langchain", "langchain_core", "langchain_openai", "openai", "torch", "hydra")
+
+
+@pytest.mark.parametrize(
+    "code", ["import drpo", "import drpo.cli\ntry: drpo.cli.main(['--help'])\nexcept SystemExit: 0"]
+)
+def test_help_and_import_load_nothing_heavy(code: str, tmp_path: Path) -> None:
+    """They answer at once."""
+    code += "\nimport sys, json; print(json.dumps([name.split('.')[0] for name in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "drpo" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_the_shell_can_complete_choices(tmp_path: Path) -> None:
+    """As the installed bash function asks."""
+    done = drpo(
+        "-sc", "query=bash", folder=tmp_path, environment={"COMP_LINE": "drpo optimize search="}
+    )
+    assert done.stdout.split() == ["search=greedy", "search=paper", "search=quick"]
+
+
+def test_what_a_prompt_says_does_nothing_to_the_terminal(tmp_path: Path) -> None:
+    """Escapes are shown as marks, markup as text."""
+    (tmp_path / "evil.md").write_text("\x1b[31mred\x1b]0;title\x07 [bold]x[/bold] {system}\n")
+    done = drpo("optimize", SMOKE, "root=@evil.md", folder=tmp_path)
+    shown = drpo("show", "--view", "trace", folder=tmp_path)
+    for output in (done.stdout, shown.stdout):
+        assert "\x1b" not in output
+        assert "[bold]x[/bold]" in output
+
+
+def test_plain_keeps_lines_and_tabs() -> None:
+    """And nothing else of what a terminal acts on."""
+    assert plain("a\tb\nc\x1b\x9b\u202ed") == "a\tb\nc\ufffd\ufffd\ufffdd"
+
+
+def test_a_closed_pipe_is_no_error(folder: Path) -> None:
+    """`drpo show | head` ends quietly."""
+    command = f"{sys.executable} -m drpo show --view trace | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""

@@ -1,0 +1,317 @@
+"""A run's file: rows, transactions, owners, resting state, checkpoints that fail."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from sqlite_utils import Database
+
+import drpo
+from drpo.checkpoints import store as store_module
+from drpo.checkpoints.reader import summary
+from drpo.checkpoints.runs import (
+    create_run,
+    find_run,
+    hold_against,
+    is_owned,
+    load_run,
+    owning,
+    run_paths,
+)
+from drpo.checkpoints.saver import RunSaver
+from drpo.checkpoints.schema import migrations
+from drpo.checkpoints.store import RunStore, open_store
+from drpo.graph.context import Place
+from drpo.graph.errors import BadInput, RunFailed
+from drpo.graph.requests import Answer
+from drpo.graph.values import (
+    Aspect,
+    Candidate,
+    Decision,
+    Evaluation,
+    Message,
+    Query,
+    Rewrite,
+    Sample,
+    Score,
+    Selection,
+    Standing,
+    Verdict,
+)
+
+QUERIES = [
+    Query(0, "a", (Message("user", "One?"),), ("x",)),
+    Query(1, "b", (Message("user", "1"), Message("assistant", "2"), Message("user", "3 \u00e9"))),
+]
+
+
+def new(folder: Path) -> Any:
+    return create_run(
+        folder, settings="{}", fingerprint={"nodes": ["a"]}, queries=QUERIES, version="test"
+    )
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[RunStore]:
+    async with open_store(new(tmp_path).path) as opened:
+        yield opened
+
+
+def candidate(ordinal: int, parent: int | None = None, level: int = 0, **more: Any) -> Candidate:
+    prompts = {"system": f"prompt {ordinal}", "planner": "plan"}
+    return Candidate(ordinal, level, parent, prompts, "rewrite" if parent else "root", **more)
+
+
+async def test_a_run_comes_back_as_it_was_made(tmp_path: Path) -> None:
+    """Settings, fingerprint and queries, several turns among them."""
+    made = new(tmp_path)
+    assert load_run(made.path) == made
+
+
+async def test_a_selection_comes_back(store: RunStore) -> None:
+    """And is none before it is made."""
+    said = Selection((Aspect("Clarity", "clear"), Aspect("Wit", "funny")), "so", ("a note",))
+    assert await store.selection(0) is None
+    await store.add_selection(0, Answer(said))
+    assert await store.selection(0) == said
+
+
+async def test_candidates_come_back_and_are_written_once(store: RunStore) -> None:
+    """Writing them again, as after a kill, changes nothing."""
+    made = [candidate(0), candidate(1, 0, 1, item=2)]
+    for _ in range(2):
+        await store.admit(made, [Decision("admit", 1, 0, 0, "refused", "empty")])
+    assert await store.candidates([1, 0]) == made
+    assert await store.read("select count(*) from decision") == [(1,)]
+
+
+async def test_a_path_is_the_last_of_the_line_oldest_first(store: RunStore) -> None:
+    """At most as long as wanted."""
+    line = [candidate(n, n - 1 if n else None, n) for n in range(5)]
+    await store.admit(line, [])
+    assert [each.id for each in await store.path(4, 3)] == [2, 3, 4]
+    assert [each.id for each in await store.path(1, 9)] == [0, 1]
+
+
+async def test_rewrites_come_back_with_their_reasons(store: RunStore) -> None:
+    """In the rewriter's order; none for a candidate without."""
+    await store.admit([candidate(0), candidate(1, 0, 1)], [])
+    said = (Rewrite({"system": "new"}), Rewrite(None, "no JSON"))
+    await store.add_rewrites(0, Answer(said))
+    assert await store.rewrites([0, 1]) == {0: list(said), 1: []}
+
+
+async def test_evaluations_come_back(store: RunStore) -> None:
+    """By candidate, then query, unscored aspects and failures among them."""
+    await store.admit([candidate(0)], [])
+    sample = Sample("", "it is empty")
+    verdict = Verdict((Score("Clarity", 4.5, "so"), Score("Wit", None, "", "N/A")), None, ("n",))
+    for query in (1, 0):
+        await store.add_sample(Place(0, 0, query), Answer(sample))
+        await store.add_verdict(Place(0, 0, query), Answer(verdict))
+    found = await store.evaluations([0])
+    assert found == [Evaluation(0, query, sample, verdict) for query in (0, 1)]
+
+
+async def test_standings_lead_to_path_sums_and_progress(store: RunStore) -> None:
+    """Sums are kept to the last bit."""
+    await store.admit([candidate(0)], [])
+    await store.settle([Standing(0, 4.0, (4.0,), 0.0, 0)], [0], [])
+    await store.admit([candidate(1, 0, 1), candidate(2, 0, 1), candidate(3, 1, 2)], [])
+    at = [Standing(1, 0.1 + 0.2, (), 0.1 + 0.2, 1), Standing(2, 5.0, (), 5.0, 1)]
+    await store.settle(at, [2, 1], [])
+    assert await store.path_sums([3]) == {3: (0.30000000000000004, 1)}
+    assert await store.progress() == (2, [(2, 5.0), (1, 0.30000000000000004)])
+
+
+async def test_a_failed_write_leaves_nothing_half_done(store: RunStore) -> None:
+    """One transaction: all of it or none, and the next write is its own."""
+    with pytest.raises(RunFailed, match="cannot write"):
+        await store.write(
+            ("insert into text values (?, ?)", [("h", "b")]),
+            ("insert into nothing values (?)", [(1,)]),
+        )
+    await store.admit([candidate(0)], [])
+    assert await store.read("select * from text where sha256 = 'h'") == []
+
+
+async def test_a_row_needs_what_it_refers_to(store: RunStore) -> None:
+    """Foreign keys are on."""
+    with pytest.raises(RunFailed, match="FOREIGN KEY"):
+        await store.admit([candidate(1, 77, 1)], [])
+
+
+async def test_a_run_at_rest_is_one_private_file(tmp_path: Path) -> None:
+    """No log, no lock beside it, readable by its owner alone."""
+    run = new(tmp_path)
+    with owning(run.path):
+        async with open_store(run.path) as opened:
+            await opened.admit([candidate(0)], [])
+    summary_of = load_run(run.path)
+    assert summary_of.id == run.id
+    assert [path.name for path in tmp_path.iterdir()] == [run.path.name]
+    assert run.path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_file_can_be_looked_at_while_it_is_written(store: RunStore) -> None:
+    """Committed rows are there for everybody."""
+    await store.admit([candidate(0)], [])
+    assert Database(store.file)["candidate"].count == 1
+
+
+def test_views_read_well(tmp_path: Path) -> None:
+    """By sqlite-utils, without decoding anything."""
+    path = drpo.optimize_blocking("experiment=smoke", runs=tmp_path).path
+    db = Database(path)
+    try:
+        assert {"timeline", "cost_per_role", "branches"} <= set(db.view_names())
+        assert {row["role"] for row in db["cost_per_role"].rows} == {
+            "target",
+            "rewarder",
+            "judge",
+            "rewriter",
+        }
+        assert next(db["branches"].rows)["system"] == "You are a helpful assistant."
+        assert not migrations.pending(db)
+    finally:
+        db.close()
+
+
+HOLD = "import sys,pathlib;from drpo.checkpoints.runs import owning\nwith owning(pathlib.Path(sys.argv[1])):\n print('held',flush=True);sys.stdin.read()"
+
+
+def test_a_second_owner_is_refused_and_a_dead_one_replaced(tmp_path: Path) -> None:
+    """It names the holder; after kill -9 the lock is free."""
+    path = new(tmp_path).path
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert is_owned(path)
+        with pytest.raises(RunFailed, match=rf"process {holder.pid} on {os.uname().nodename}"):
+            with owning(path):
+                pass
+        holder.kill()
+    assert not is_owned(path)
+    with owning(path):
+        assert is_owned(path)
+
+
+def test_a_run_is_found_by_its_beginning(tmp_path: Path) -> None:
+    """Unique, or named; the newest by default; other files are no runs."""
+    with pytest.raises(BadInput, match="no runs"):
+        find_run(tmp_path, None)
+    first, second = new(tmp_path).path, new(tmp_path).path
+    (tmp_path / "junk.sqlite").write_bytes(b"not a database at all")
+    (tmp_path / "empty.sqlite").touch()
+    Database(tmp_path / "other.sqlite")["t"].insert({"a": 1})
+    assert sorted(run_paths(tmp_path)) == sorted([first, second])
+    assert find_run(tmp_path, first.stem[:8]) == first
+    with pytest.raises(BadInput, match="not unique"):
+        find_run(tmp_path, "")
+    with pytest.raises(BadInput, match="begins with 'zz'"):
+        find_run(tmp_path, "zz")
+
+
+@pytest.mark.parametrize(
+    ("current", "says"),
+    [
+        ({"nodes": ["a", "b"]}, r"nodes changed.*with b"),
+        ({"nodes": []}, r"nodes changed.*without a"),
+        ({"nodes": ["a"], "templates": {"judge": "2"}}, r"templates changed"),
+    ],
+)
+def test_a_changed_program_is_named(current: Any, says: str, tmp_path: Path) -> None:
+    """LangGraph alone would go on and call a part of the state success."""
+    run = new(tmp_path)
+    hold_against(run, {"nodes": ["a"]})
+    with pytest.raises(BadInput, match=says):
+        hold_against(run, current)
+
+
+def test_a_changed_template_stops_a_resume(tmp_path: Path) -> None:
+    """The template that changed is named."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    source = Path(__file__).parents[1] / "nodes" / "templates" / "judge.jinja"
+    (folder / "judge.jinja").write_text(source.read_text() + " ")
+    words = ("experiment=smoke", f"prompts.folder={folder}", "budget.calls=3")
+    with pytest.raises(drpo.BudgetReached):
+        drpo.optimize_blocking(*words, runs=tmp_path)
+    (folder / "judge.jinja").write_text(source.read_text() + "  ")
+    with pytest.raises(BadInput, match=r"templates changed.*judge"):
+        drpo.resume_blocking(None, "budget.calls=null", runs=tmp_path)
+
+
+class FailingSaver(RunSaver):
+    """Its k-th write of a kind fails, like a full disk."""
+
+    kind = "aput"
+    left = 3
+
+    async def aput(self, *arguments: Any) -> Any:
+        return await self._counted("aput", super().aput, *arguments)
+
+    async def aput_writes(self, *arguments: Any, **more: Any) -> Any:
+        return await self._counted("aput_writes", super().aput_writes, *arguments, **more)
+
+    async def _counted(self, kind: str, write: Callable[..., Any], *a: Any, **k: Any) -> Any:
+        if kind == FailingSaver.kind:
+            FailingSaver.left -= 1
+            if FailingSaver.left == 0:
+                with self._remembered():
+                    raise sqlite3.OperationalError("database or disk is full")
+        return await write(*a, **k)
+
+
+@pytest.mark.parametrize("kind", ["aput", "aput_writes"])
+@pytest.mark.parametrize("left", [1, 2, 5, 9])
+def test_a_checkpoint_that_fails_stops_the_run_and_loses_nothing(
+    kind: str, left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once there is room again it ends in the same tree, and pays for nothing twice."""
+    words = ("search=greedy", "search.levels=4")
+    whole = drpo.optimize_blocking(*words, runs=tmp_path / "whole").summary
+    monkeypatch.setattr(FailingSaver, "kind", kind)
+    monkeypatch.setattr(FailingSaver, "left", left)
+    with monkeypatch.context() as broken:
+        broken.setattr(store_module, "RunSaver", FailingSaver)
+        with pytest.raises((RunFailed, sqlite3.OperationalError)):
+            drpo.optimize_blocking(*words, runs=tmp_path / "broken")
+    [path] = run_paths(tmp_path / "broken")
+    assert summary(path)["status"] == "failed"
+    resumed = drpo.resume_blocking(runs=tmp_path / "broken").summary
+    assert resumed["tree_sha256"] == whole["tree_sha256"]
+    assert [resumed["calls"][role]["new"] for role in whole["calls"]] == [
+        whole["calls"][role]["new"] for role in whole["calls"]
+    ]
+
+
+@pytest.mark.parametrize("per_level", [1, 8])
+def test_checkpoints_are_small_and_hold_plain_values(
+    per_level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4 KB and 100 bytes per pending send; nothing but built-in types is decoded."""
+    monkeypatch.setenv("LANGGRAPH_STRICT_MSGPACK", "true")
+    words = ("search=paper", "search.levels=6", f"search.queries_per_level={per_level}")
+    path = drpo.optimize_blocking(*words, runs=tmp_path).path
+    serializer = JsonPlusSerializer(allowed_msgpack_modules=[])
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("select type, checkpoint, metadata from checkpoints").fetchall()
+    assert len(rows) > 15
+    for kind, blob, metadata in rows:
+        values = serializer.loads_typed((kind, blob))["channel_values"]
+        sends = len(values.pop("__pregel_tasks", ()))
+        assert len(blob) + len(metadata) <= 4096 + 100 * sends
+        assert all(
+            isinstance(value, (int, list, str, dict, type(None))) for value in values.values()
+        )
