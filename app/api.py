@@ -50,10 +50,8 @@ async def optimize(
     in good order (`resume` goes on), RunFailed where it cannot go on.
     """
     settings = await asyncio.to_thread(compose_settings, overrides)
-    if queries is None:
-        asked = load_queries(settings.data, settings.seed)
-    else:
-        asked = own_queries(queries)
+    own = None if queries is None else own_queries(queries)
+    asked = own or load_queries(settings.data, settings.seed)
     return await _finish(new_run(settings, asked, Path(runs)), observer)
 
 

@@ -62,7 +62,6 @@ class OpenAIProvider:
     """One model on one server."""
 
     name = "openai"
-    paid = True
 
     def __init__(self, settings: OpenAISettings, client: httpx2.AsyncClient) -> None:
         """Raises BadInput when the key's environment variable is not set."""

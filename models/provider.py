@@ -58,15 +58,25 @@ class TransportError(Exception):
 class Provider(Protocol):
     """A model that answers."""
 
-    name: str
-    """`sandbox`, `openai`, ..."""
-    parameters: Mapping[str, Any]
-    """Model, temperature and whatever else shapes an answer: part of the ledger's key."""
-    multiple: bool
-    """Whether one call may ask for several completions."""
-    paid: bool
-    attempts: int
-    """How often one call is tried."""
+    @property
+    def name(self) -> str:
+        """`sandbox`, `openai`, ..."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Model, temperature and whatever else shapes an answer: part of the ledger's key."""
+        ...
+
+    @property
+    def multiple(self) -> bool:
+        """Whether one call may ask for several completions."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """How often one call is tried."""
+        ...
 
     async def complete(self, call: Call) -> Completion:
         """The model's answer.

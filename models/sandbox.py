@@ -41,7 +41,6 @@ class Sandbox:
     """Answers for one role."""
 
     name = "sandbox"
-    paid = False
     attempts = 1
 
     def __init__(self, settings: SandboxSettings, role: Role, seed: int) -> None:

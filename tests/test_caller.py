@@ -29,7 +29,6 @@ class Scripted:
     name: str = "scripted"
     parameters: dict[str, Any] = field(default_factory=lambda: {"model": "m"})
     multiple: bool = True
-    paid: bool = True
     attempts: int = 3
     problems: list[TransportError] = field(default_factory=list)
     gate: asyncio.Event | None = None
@@ -38,6 +37,7 @@ class Scripted:
     most_in_flight: int = 0
 
     async def complete(self, call: Call) -> Completion:
+        """The text of the first message and the sample's index."""
         self.calls.append(call)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)

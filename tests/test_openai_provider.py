@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from openai_server import OpenAIServer, Seen
 
 from drpo.conf.schema import OpenAISettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Message
 from drpo.models.openai import OpenAIProvider, http_client
 from drpo.models.provider import Call, TransportError
-from openai_server import OpenAIServer
 
 KEY = "sk-secret-0123456789"
 HELLO = Call(messages=(Message("system", "Be kind."), Message("user", "Hello?")))
@@ -33,6 +33,11 @@ async def server() -> AsyncIterator[OpenAIServer]:
 def settings(server: OpenAIServer, **changes: Any) -> OpenAISettings:
     values = {"provider": "openai", "model": "target", "base_url": server.base_url}
     return OpenAISettings.model_validate(values | changes)
+
+
+def body(seen: Seen) -> dict[str, Any]:
+    assert seen.body is not None
+    return seen.body
 
 
 async def complete(server: OpenAIServer, call: Call = HELLO, **changes: Any) -> Any:
@@ -64,7 +69,7 @@ async def test_concurrent_calls_keep_their_own_hash(server: OpenAIServer) -> Non
         provider = OpenAIProvider(settings(server), client)
         calls = [Call(messages=(Message("user", str(n)),)) for n in range(20)]
         got = await asyncio.gather(*(provider.complete(call) for call in calls))
-    bodies = {seen.sha256: seen.body["messages"][0]["content"] for seen in server.requests}
+    bodies = {seen.sha256: body(seen)["messages"][0]["content"] for seen in server.requests}
     assert [bodies[each.request_sha256 or ""] for each in got] == [str(n) for n in range(20)]
 
 
@@ -75,14 +80,14 @@ async def test_a_schema_is_sent_where_the_server_knows_schemas(
     """As `response_format`."""
     schema = {"type": "object"}
     await complete(server, Call(messages=HELLO.messages, schema=schema), json_schema=wanted)
-    assert ("response_format" in server.requests[0].body) is wanted
+    assert ("response_format" in body(server.requests[0])) is wanted
 
 
 async def test_sampling_is_sent(server: OpenAIServer) -> None:
     """Temperature and top_p as set; nothing for null."""
     await complete(server, temperature=0.2, top_p=0.95)
     await complete(server, temperature=None)
-    first, second = (seen.body for seen in server.requests)
+    first, second = (body(seen) for seen in server.requests)
     assert (first["temperature"], first["top_p"]) == (0.2, 0.95)
     assert "temperature" not in second
     assert "top_p" not in second
@@ -92,8 +97,8 @@ async def test_a_base_model_continues_one_text(server: OpenAIServer) -> None:
     """Through /completions, with its stop sequences."""
     call = Call(messages=(Message("user", "# Query\nHello?\n\n# Answer\n"),), stop=("# Query",))
     got = await complete(server, call, format="text")
-    body = server.requests[0].body
-    assert body["prompt"] in ("# Query\nHello?\n\n# Answer\n", ["# Query\nHello?\n\n# Answer\n"])
+    prompt = body(server.requests[0])["prompt"]
+    assert prompt in ("# Query\nHello?\n\n# Answer\n", ["# Query\nHello?\n\n# Answer\n"])
     assert "# Query" not in got.texts[0]
 
 

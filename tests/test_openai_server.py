@@ -513,7 +513,7 @@ async def _post_bytes(session: aiohttp.ClientSession, base_url: str, body: bytes
 async def _in_flight(server: OpenAIServer, count: int) -> None:
     """Return when so many requests are in flight."""
     async with asyncio.timeout(10):
-        while server.in_flight != count:  # noqa: ASYNC110 - the server has no event for a number
+        while server.in_flight != count:
             await asyncio.sleep(0.001)
 
 

@@ -39,8 +39,27 @@ def test_numbers_from_one_to_five_are_scores(said: object) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    ["N/A", "", "good", "4/10", "-4", "50", 0, 6, 50, -1, True, None, [4], {}, "NaN", "4 of 5"]
-    + [float("nan"), float("inf"), 10**400],
+    [
+        "N/A",
+        "",
+        "good",
+        "4/10",
+        "-4",
+        "50",
+        0,
+        6,
+        50,
+        -1,
+        True,
+        None,
+        [4],
+        {},
+        "NaN",
+        "4 of 5",
+        float("nan"),
+        float("inf"),
+        10**400,
+    ],
 )
 def test_anything_else_is_unscored_with_a_reason(said: object) -> None:
     """Never a silent default."""
@@ -69,8 +88,10 @@ def test_a_verdict_is_found_in_whatever_stands_around_it(wrap: str) -> None:
     "text",
     [
         VERDICT.replace("}\n ]", "},\n ]"),
-        "{'verdict': [{'aspect': 'Clarity', 'score': 4}, "
-        "{'aspect': 'critical thinking', 'score': '2'}]}",
+        (
+            "{'verdict': [{'aspect': 'Clarity', 'score': 4}, "
+            "{'aspect': 'critical thinking', 'score': '2'}]}"
+        ),
         '{"Clarity": {"rationale": "so", "score": "4"}, "Critical-Thinking": {"score": "2/5"}}',
         '{"Clarity": 4, "critical_thinking": 2}',
         '{"scores": [{"name": "CLARITY", "score": 4}, {"name": "Critical Thinking", "score": 2}]}',

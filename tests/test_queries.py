@@ -12,7 +12,17 @@ from drpo.graph.errors import BadInput
 from drpo.graph.values import Message, Query
 from drpo.queries import LONGEST_QUERY, load_queries
 
-TAGS = "everyday facts writing code reasoning feelings culture limits harmful".split()
+TAGS = [
+    "everyday",
+    "facts",
+    "writing",
+    "code",
+    "reasoning",
+    "feelings",
+    "culture",
+    "limits",
+    "harmful",
+]
 
 
 def load(path: Path | str, seed: int = 0, **options: object) -> list[Query]:

@@ -236,7 +236,7 @@ async def test_latency_is_waited() -> None:
 def test_is_a_provider() -> None:
     """It costs nothing, and its parameters are what shapes an answer, not what delays it."""
     provider: Provider = sandbox("judge", multiple=False, latency_ms=5)
-    assert (provider.name, provider.paid, provider.multiple) == ("sandbox", False, False)
+    assert (provider.name, provider.multiple) == ("sandbox", False)
     assert set(provider.parameters) == {"model", "temperature", "top_p", "max_tokens"}
 
 

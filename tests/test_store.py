@@ -186,7 +186,13 @@ def test_views_read_well(tmp_path: Path) -> None:
         db.close()
 
 
-HOLD = "import sys,pathlib;from drpo.checkpoints.runs import owning\nwith owning(pathlib.Path(sys.argv[1])):\n print('held',flush=True);sys.stdin.read()"
+HOLD = """
+import pathlib, sys
+from drpo.checkpoints.runs import owning
+with owning(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_second_owner_is_refused_and_a_dead_one_replaced(tmp_path: Path) -> None:
@@ -197,9 +203,9 @@ def test_a_second_owner_is_refused_and_a_dead_one_replaced(tmp_path: Path) -> No
         assert holder.stdout is not None
         holder.stdout.readline()
         assert is_owned(path)
-        with pytest.raises(RunFailed, match=rf"process {holder.pid} on {os.uname().nodename}"):
-            with owning(path):
-                pass
+        held_by = rf"process {holder.pid} on {os.uname().nodename}"
+        with pytest.raises(RunFailed, match=held_by), owning(path):
+            pass
         holder.kill()
     assert not is_owned(path)
     with owning(path):
@@ -213,7 +219,8 @@ def test_a_run_is_found_by_its_beginning(tmp_path: Path) -> None:
     first, second = new(tmp_path).path, new(tmp_path).path
     (tmp_path / "junk.sqlite").write_bytes(b"not a database at all")
     (tmp_path / "empty.sqlite").touch()
-    Database(tmp_path / "other.sqlite")["t"].insert({"a": 1})
+    with closing(sqlite3.connect(tmp_path / "other.sqlite")) as other:
+        other.execute("create table t (a)")
     assert sorted(run_paths(tmp_path)) == sorted([first, second])
     assert find_run(tmp_path, first.stem[:8]) == first
     with pytest.raises(BadInput, match="not unique"):
@@ -259,9 +266,11 @@ class FailingSaver(RunSaver):
     left = 3
 
     async def aput(self, *arguments: Any) -> Any:
+        """A checkpoint."""
         return await self._counted("aput", super().aput, *arguments)
 
     async def aput_writes(self, *arguments: Any, **more: Any) -> Any:
+        """What a task wrote."""
         return await self._counted("aput_writes", super().aput_writes, *arguments, **more)
 
     async def _counted(self, kind: str, write: Callable[..., Any], *a: Any, **k: Any) -> Any:
