@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +30,8 @@ HYDRA_PROBLEMS = (HydraException, OmegaConfBaseException, ValueError)
 """What Hydra raises on overrides it cannot use."""
 LONGEST_SHOWN = 80
 """Characters of a wrong value that are shown."""
+_HYDRA = threading.Lock()
+"""Hydra has one state per process; searches side by side compose in threads."""
 RESUMABLE = ("budget.", "concurrency")
 """What may change when a run is resumed; anything else would be another search."""
 
@@ -138,13 +141,14 @@ def _known_keys() -> list[str]:
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
     """By a Hydra of our own: the process may be inside `hydra.main`, ours or the user's."""
-    outer = GlobalHydra.instance().hydra
-    GlobalHydra.instance().hydra = None
-    try:
-        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            return compose(CONFIG_NAME, list(overrides))
-    finally:
-        GlobalHydra.instance().hydra = outer
+    with _HYDRA:
+        outer = GlobalHydra.instance().hydra
+        GlobalHydra.instance().hydra = None
+        try:
+            with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+                return compose(CONFIG_NAME, list(overrides))
+        finally:
+            GlobalHydra.instance().hydra = outer
 
 
 def _flat(values: Any, prefix: str) -> list[str]:

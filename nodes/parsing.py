@@ -161,6 +161,14 @@ def _closing_brace(text: str, start: int) -> int:
     raise Unreadable("its JSON is cut off")
 
 
+def _storable(said: object) -> object:
+    """JSON can spell half of a character, which UTF-8 cannot."""
+    return said.encode("utf-8", "replace").decode() if isinstance(said, str) else said
+
+
+Text = Annotated[str, BeforeValidator(_storable)]
+
+
 class _Loose(BaseModel):
     model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
 
@@ -170,8 +178,8 @@ def _as_aspect(value: object) -> object:
 
 
 class _ChosenAspect(_Loose):
-    name: str = Field(min_length=1)
-    definition: str = Field(default="", validation_alias=AliasChoices("definition", "description"))
+    name: Text = Field(min_length=1)
+    definition: Text = Field(default="", validation_alias=AliasChoices("definition", "description"))
 
     @field_validator("definition", mode="before")
     @classmethod
@@ -183,7 +191,7 @@ class _SelectionReply(_Loose):
     aspects: list[Annotated[_ChosenAspect, BeforeValidator(_as_aspect)]] = Field(
         validation_alias=AliasChoices("aspects", "selected_aspects")
     )
-    reason: str = Field(default="", validation_alias=AliasChoices("reason", "reasoning"))
+    reason: Text = Field(default="", validation_alias=AliasChoices("reason", "reasoning"))
 
     @model_validator(mode="before")
     @classmethod
@@ -197,8 +205,8 @@ class _SelectionReply(_Loose):
 
 
 class _AspectReply(_Loose):
-    aspect: str = Field(min_length=1, validation_alias=AliasChoices("aspect", "name"))
-    rationale: str = Field(default="", validation_alias=AliasChoices("rationale", "reason"))
+    aspect: Text = Field(min_length=1, validation_alias=AliasChoices("aspect", "name"))
+    rationale: Text = Field(default="", validation_alias=AliasChoices("rationale", "reason"))
     score: Any = None
 
     @field_validator("rationale", mode="before")
@@ -230,7 +238,7 @@ def _entry(name: str, said: object) -> dict[str, Any]:
 
 class _RewriteReply(_Loose):
     model_config = ConfigDict(str_strip_whitespace=False)
-    prompts: dict[str, str]
+    prompts: dict[str, Text]
 
     @model_validator(mode="before")
     @classmethod

@@ -147,9 +147,8 @@ def test_hostile_text_ends_in_a_reason(text: str) -> None:
 
 def test_lone_surrogates_do_not_get_into_a_verdict() -> None:
     """They could not be stored."""
-    found = verdict('{"verdict": [{"aspect": "Clarity", "rationale": "\\ud800", "score": 4}]}')
-    for score in found.scores:
-        score.rationale.encode()
+    found = verdict('{"verdict": [{"aspect": "Clarity", "rationale": "a\\ud800b", "score": 4}]}')
+    assert found.scores[0].rationale == "a?b"
 
 
 def select(text: str, most: int = 5) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import hydra
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES
@@ -101,3 +103,11 @@ def test_anything_else_is_refused_on_resume(override: str) -> None:
     """It would be another search."""
     with pytest.raises(BadInput):
         with_overrides(compose_settings([]), [override])
+
+
+def test_settings_compose_in_threads_at_once() -> None:
+    """Hydra's one state per process does not mix them up, and is left empty."""
+    with ThreadPoolExecutor(4) as threads:
+        seeds = threads.map(lambda seed: compose_settings([f"seed={seed}"]).seed, range(12))
+        assert list(seeds) == list(range(12))
+    assert not GlobalHydra.instance().is_initialized()
