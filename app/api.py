@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from drpo.checkpoints.reader import summary
+from drpo.checkpoints.reader import status, summary
 from drpo.checkpoints.runs import StoredRun, find_run, load_run
 from drpo.conf.schema import Settings
 from drpo.graph.values import Query
@@ -86,7 +86,7 @@ def resumable(path: Path, overrides: Sequence[str]) -> StoredRun:
 
 
 async def _finish(run: StoredRun, observer: Observer | None) -> Result:
-    if summary(run.path)["status"] != "done":
+    if status(run.path) != "done":
         await search(run, observer)
     told = summary(run.path)
     best = told["best"]

@@ -84,7 +84,7 @@ def list_runs(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
     from drpo.checkpoints.runs import run_paths
     from drpo.render import print_json, print_runs
 
-    told = [summary(path) for path in run_paths(runs)]
+    told = [summary(path, with_tree=False) for path in run_paths(runs)]
     if as_json:
         print_json(told)
     else:

@@ -15,10 +15,10 @@ import hydra
 import typer
 from omegaconf import DictConfig
 
-from drpo.checkpoints.reader import summary
+from drpo.checkpoints.reader import status, summary
 from drpo.checkpoints.runs import StoredRun
 from drpo.conf.schema import Settings
-from drpo.graph.errors import BadInput, DrpoError, RunPaused
+from drpo.graph.errors import BadInput, DrpoError, RunOwned, RunPaused
 from drpo.graph.values import ROLES
 from drpo.progress import progress
 from drpo.queries import load_queries
@@ -82,11 +82,13 @@ def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool) -> None:
 def run_to_end(run: StoredRun, *, runs: Path, as_json: bool) -> None:
     """Run or resume one search and print what came of it. Raises DrpoError."""
     problem: DrpoError | None = None
-    if summary(run.path)["status"] != "done":
+    if status(run.path) != "done":
         try:
             with progress() as (observer, announce):
                 asyncio.run(search(run, observer, announce))
-        except RunPaused as error:
+        except (BadInput, RunOwned):
+            raise
+        except DrpoError as error:
             problem = error
         except asyncio.CancelledError:
             problem = RunPaused("cancelled")

@@ -73,6 +73,10 @@ Observer = Callable[[Snapshot], None]
 def new_run(settings: Settings, queries: Sequence[Query], folder: Path) -> StoredRun:
     """A run in its own file, not started yet. Raises BadInput."""
     order_of(settings, queries)
+    if "system" not in settings.root:
+        raise BadInput(
+            f"root: a chat model needs a prompt 'system', not only {list(settings.root)}"
+        )
     check_providers(settings.models)
     return create_run(
         folder,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,24 @@ from drpo.graph.values import ROLES
 KILLED = "the process ended without a word"
 
 
-def summary(path: Path) -> dict[str, Any]:
-    """A run in short: status, level, best candidate, calls, tokens, cost, `tree_sha256`."""
+def status(path: Path) -> str:
+    """`running`, `paused`, `done` or `failed`."""
+    with reading(path) as db:
+        return _status(db, path)[0]
+
+
+def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
+    """A run in short: status, level, best candidate, calls, tokens, cost, and `tree_sha256`.
+
+    The hash reads every verdict; a list of many runs goes without.
+    """
     with reading(path) as db:
         row = next(db.query("select * from run"))
-        status, reason = row["status"], row["reason"]
-        if status == "running" and not is_owned(path):
-            status, reason = "paused", KILLED
+        state, reason = _status(db, path)
         settings = json.loads(row["settings"])
-        calls = _calls(db)
-        return {
+        told = {
             "run_id": row["id"],
-            "status": status,
+            "status": state,
             "reason": reason,
             "path": str(path),
             "created_at": row["created_at"],
@@ -43,25 +49,26 @@ def summary(path: Path) -> dict[str, Any]:
             "level": _level(db),
             "candidates": db["candidate"].count,
             "best": _best(db),
-            "calls": calls,
+            "calls": _calls(db),
             "tokens": _tokens(db),
             "cost_usd": _cost(db),
             "unscored": _unscored(db),
-            "tree_sha256": tree_sha256(db),
         }
+        return told | {"tree_sha256": tree_sha256(db)} if with_tree else told
 
 
 def tree(path: Path) -> list[dict[str, Any]]:
     """Every candidate in creation order, with its place in the search."""
     with reading(path) as db:
         actions = _actions(db)
-        return [_node(row, actions, _texts(db)) for row in _candidates(db)]
+        texts = _prompt_texts(db)
+        return [_node(row, actions, texts) for row in _candidates(db)]
 
 
 def trace(path: Path) -> list[dict[str, Any]]:
     """Every candidate in creation order, with all that led to it and what it cost."""
     with reading(path) as db:
-        texts, actions = _texts(db), _actions(db)
+        texts, actions = _prompt_texts(db), _actions(db)
         selections, verdicts = _selections(db), _verdicts(db)
         calls = {row["key"]: row for row in db.query("select * from call")}
         rewriters = {(said["parent"], said["item"]): said["call"] for said in db["rewrite"].rows}
@@ -102,6 +109,14 @@ def tree_sha256(db: Database) -> str:
     return digest.hexdigest()
 
 
+def _status(db: Database, path: Path) -> tuple[str, str | None]:
+    """With the reason; a run that nobody runs is paused, whatever its row says."""
+    [row] = db.query("select status, reason from run")
+    if row["status"] == "running" and not is_owned(path):
+        return "paused", KILLED
+    return row["status"], row["reason"]
+
+
 def _best(db: Database) -> dict[str, Any] | None:
     """The answer of a finished run, else the first of the last finished level's beam."""
     rows = list(
@@ -113,7 +128,8 @@ def _best(db: Database) -> dict[str, Any] | None:
     )
     if not rows:
         return None
-    row, texts = rows[0], _texts(db)
+    row = rows[0]
+    texts = _texts(db, list(json.loads(row["prompts"]).values()))
     path = list(
         db.query(
             "with recursive path (id, parent) as (select id, parent from candidate where id = ?"
@@ -195,8 +211,20 @@ def _prompts(row: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]
     return {name: texts[text] for name, text in json.loads(row["prompts"]).items()}
 
 
-def _texts(db: Database) -> dict[str, str]:
-    return {row["sha256"]: row["body"] for row in db.query("select sha256, body from text")}
+def _texts(db: Database, hashes: Sequence[str]) -> dict[str, str]:
+    marks = ", ".join("?" * len(hashes))
+    rows = db.query(f"select sha256, body from text where sha256 in ({marks})", hashes)
+    return {row["sha256"]: row["body"] for row in rows}
+
+
+def _prompt_texts(db: Database) -> dict[str, str]:
+    """Every text that is a prompt, of candidates and of rewrites."""
+    rows = db.query(
+        "select distinct sha256, body from (select prompts from candidate union"
+        " select prompts from rewrite where prompts is not null), json_each(prompts)"
+        " join text on sha256 = json_each.value"
+    )
+    return {row["sha256"]: row["body"] for row in rows}
 
 
 def _actions(db: Database) -> dict[int, list[str]]:

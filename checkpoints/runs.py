@@ -22,7 +22,7 @@ from sqlite_utils import Database
 
 from drpo.checkpoints.rows import dumps, now, query_of, query_row
 from drpo.checkpoints.schema import migrations
-from drpo.graph.errors import BadInput, RunFailed
+from drpo.graph.errors import BadInput, RunOwned
 from drpo.graph.values import Query
 
 Fingerprint = Mapping[str, Any]
@@ -129,14 +129,14 @@ def reading(path: Path) -> Iterator[Database]:
 
 @contextmanager
 def owning(path: Path) -> Iterator[None]:
-    """Be the only process that runs this run. Raises RunFailed naming the one that does."""
+    """Be the only process that runs this run. Raises RunOwned naming the one that does."""
     lock = _lock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         with reading(path) as db:
             row = next(db.query("select owner_host, owner_pid from run"))
-        raise RunFailed(
+        raise RunOwned(
             f"run {path.stem} is being run by process {row['owner_pid']} on {row['owner_host']}"
         ) from None
     try:

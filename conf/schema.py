@@ -182,7 +182,7 @@ class Settings(Strict):
 
     seed: int = Field(ge=0, lt=2**63)
     root: Annotated[
-        dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]],
+        dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(pattern=r"\S")]],
         BeforeValidator(_as_prompts),
         Field(min_length=1),
     ]

@@ -3,6 +3,7 @@
 DrpoError
 ├── BadInput            the user's words: configuration, files, arguments     exit code 2
 ├── RunFailed           something is broken and has to be mended              exit code 1
+│   └── RunOwned        another process is running it                         exit code 1
 └── RunPaused           the run stopped in good order and can be resumed      exit code 3
     ├── BudgetReached   a limit of `budget` is used up                        exit code 4
     └── ProviderStopped the model's server refuses, or is away for too long   exit code 5
@@ -29,6 +30,10 @@ class RunFailed(DrpoError):
     """The run cannot go on as it is, e.g. its file cannot be written."""
 
     exit_code = 1
+
+
+class RunOwned(RunFailed):
+    """Another process is running this run."""
 
 
 class RunPaused(DrpoError):

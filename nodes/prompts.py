@@ -12,7 +12,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import DictLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import (
+    DictLoader,
+    Environment,
+    StrictUndefined,
+    Template,
+    TemplateError,
+    TemplateSyntaxError,
+)
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from drpo.graph.errors import BadInput
@@ -25,6 +33,15 @@ BLOCKS: Mapping[str, tuple[str, ...]] = {
     "target_text": ("text", "stop"),
 }
 """The templates there are, and the blocks each has to have."""
+
+VALUES: Mapping[str, frozenset[str]] = {
+    "select_rewards": frozenset({"description", "aspects", "fewest", "most", "query"}),
+    "judge": frozenset({"description", "aspects", "query", "answer"}),
+    "rewrite": frozenset({"description", "locked", "prompts", "history", "evaluations"}),
+    "target_chat": frozenset({"prompts", "example"}),
+    "target_text": frozenset({"prompts", "examples", "turns"}),
+}
+"""What each template is given; it may leave out any of it."""
 
 
 class JinjaTemplates:
@@ -45,21 +62,9 @@ class JinjaTemplates:
             keep_trailing_newline=True,
         )
         environment.filters["fence"] = fence
-        self._templates = {}
-        for name, blocks in BLOCKS.items():
-            try:
-                template = environment.get_template(name)
-            except TemplateSyntaxError as error:
-                raise BadInput(
-                    f"template {name}.jinja, line {error.lineno}: {error.message}"
-                ) from None
-            missing = [block for block in blocks if block not in template.blocks]
-            if missing:
-                needed = ", ".join(blocks)
-                raise BadInput(
-                    f"template {name}.jinja has no block {missing[0]!r}: it needs {needed}"
-                )
-            self._templates[name] = template
+        self._templates = {
+            name: _compiled(environment, name, source) for name, source in self._sources.items()
+        }
 
     def block(self, name: str, block: str, **values: Any) -> str:
         """Text of one block of template `name`.
@@ -78,6 +83,23 @@ class JinjaTemplates:
             name: hashlib.sha256(source.encode()).hexdigest()
             for name, source in sorted(self._sources.items())
         }
+
+
+def _compiled(environment: Environment, name: str, source: str) -> Template:
+    try:
+        template = environment.get_template(name)
+        used = find_undeclared_variables(environment.parse(source))
+    except TemplateSyntaxError as error:
+        raise BadInput(f"template {name}.jinja, line {error.lineno}: {error.message}") from None
+    missing = [block for block in BLOCKS[name] if block not in template.blocks]
+    if missing:
+        needed = ", ".join(BLOCKS[name])
+        raise BadInput(f"template {name}.jinja has no block {missing[0]!r}: it needs {needed}")
+    unknown = sorted(used - VALUES[name])
+    if unknown:
+        given = ", ".join(sorted(VALUES[name]))
+        raise BadInput(f"template {name}.jinja uses {unknown[0]!r}; it is given {given}")
+    return template
 
 
 def fence(text: str, label: str) -> str:

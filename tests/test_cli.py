@@ -102,6 +102,8 @@ BAD_INPUT = [
     ("optimize", "data.path=twice.txt"),
     ("optimize", "search.queries_per_level=3", "data.path=two.txt"),
     ("optimize", "prompts.folder=nix"),
+    ("optimize", "root='  '"),
+    ("optimize", "root={planner: plan}"),
     ("optimize", "models=openai"),
     ("optimize", "--runs", "two.txt", SMOKE),
     ("resume",),

@@ -114,12 +114,13 @@ def _chat(system: str) -> str:
         ("nix.jinja", "", "stands in for no template"),
         ("judge.jinja", "{% block system %}", "line 1"),
         ("judge.jinja", "hello", "no block 'system'"),
+        ("target_chat.jinja", "TYPO", "uses 'prompt'; it is given example, prompts"),
     ],
 )
 def test_a_bad_template_is_bad_input(name: str, text: str, says: str, tmp_path: Path) -> None:
     """One line that names the file and what is wrong."""
     with pytest.raises(BadInput, match=says) as caught:
-        JinjaTemplates(override(tmp_path, name, text))
+        JinjaTemplates(override(tmp_path, name, text.replace("TYPO", _chat("{{ prompt }}"))))
     assert "\n" not in str(caught.value)
 
 
