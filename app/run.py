@@ -31,7 +31,7 @@ from drpo.checkpoints.runs import (
 from drpo.checkpoints.store import RunStore, open_store
 from drpo.conf.schema import Settings
 from drpo.graph.build import build_evaluation, build_search, fingerprint, initial_state
-from drpo.graph.context import Context
+from drpo.graph.context import Caller, Context, Store
 from drpo.graph.errors import BadInput, RunPaused
 from drpo.graph.order import SeededOrder
 from drpo.graph.strategies import STRATEGIES
@@ -128,6 +128,26 @@ def order_of(settings: Settings, queries: Sequence[Query]) -> SeededOrder:
     )
 
 
+def context_for(
+    settings: Settings, queries: Sequence[Query], caller: Caller, store: Store
+) -> Context:
+    """What the nodes of a search work with, the target being a chat model."""
+    templates = JinjaTemplates(settings.prompts.folder)
+    return Context(
+        root=settings.root,
+        task=settings.task,
+        search=settings.search,
+        rewards=settings.rewards,
+        strategy=STRATEGIES[settings.search.strategy],
+        order=order_of(settings, queries),
+        caller=caller,
+        target=ChatTarget(caller, templates, settings.models.target.format),
+        store=store,
+        templates=templates,
+        evaluation=build_evaluation(),
+    )
+
+
 def most_calls(settings: Settings, queries: Sequence[Query]) -> int:
     """Upper bound of the model calls of a whole search."""
     search, per_level = settings.search, settings.search.queries_per_level
@@ -206,7 +226,7 @@ class _Search:
         async for update in graph.astream(
             None if begun else initial_state(self._settings.search),
             config,
-            context=self._context(caller),
+            context=context_for(self._settings, self._run.queries, caller, self._store),
             stream_mode="updates",
             durability="sync",
             control=control,
@@ -225,23 +245,6 @@ class _Search:
         finished = levels - self._first_levels
         left = seconds / finished * max(0, limit - levels) if finished else None
         self._observer(Snapshot(self._run.id, levels, limit, beam, usage, seconds, left))
-
-    def _context(self, caller: LedgeredCaller) -> Context:
-        settings = self._settings
-        templates = JinjaTemplates(settings.prompts.folder)
-        return Context(
-            root=settings.root,
-            task=settings.task,
-            search=settings.search,
-            rewards=settings.rewards,
-            strategy=STRATEGIES[settings.search.strategy],
-            order=order_of(settings, self._run.queries),
-            caller=caller,
-            target=ChatTarget(caller, templates, settings.models.target.format),
-            store=self._store,
-            templates=templates,
-            evaluation=build_evaluation(),
-        )
 
 
 @contextmanager

@@ -16,15 +16,11 @@ from typing import Any
 
 from drpo.checkpoints.reader import tree
 from drpo.checkpoints.runs import create_run
-from drpo.checkpoints.store import RunStore, open_store
-from drpo.graph.build import build_evaluation, build_search, initial_state
-from drpo.graph.context import Context
+from drpo.checkpoints.store import open_store
+from drpo.graph.build import build_search, initial_state
 from drpo.graph.errors import BadInput, DrpoError
-from drpo.graph.strategies import STRATEGIES
 from drpo.models.recorded import RecordedCaller, RecordedRun
-from drpo.nodes.prompts import JinjaTemplates
-from drpo.nodes.target import ChatTarget
-from drpo.run import RECURSION_LIMIT, order_of
+from drpo.run import RECURSION_LIMIT, context_for
 from drpo.settings import compose_settings
 
 
@@ -53,12 +49,13 @@ async def _searched(
 ) -> tuple[dict[int, int], int, list[dict[str, Any]]]:
     """Level limit at the entry of each level, the terminal candidate, and the whole tree."""
     settings = compose_settings(["search=paper", "data.shuffle=false"])
+    settings = settings.model_copy(update={"root": {"system": recorded.prompt(0)}})
     queries = recorded.queries
     run = create_run(folder, settings="{}", fingerprint={}, queries=queries, version="replay")
     limits: dict[int, int] = {}
     answer = -1
     async with open_store(run.path) as store:
-        context = _context(recorded, store, settings)
+        context = context_for(settings, queries, RecordedCaller(recorded), store)
         async for state in build_search(store.saver).astream(
             initial_state(settings.search),
             {"configurable": {"thread_id": run.id}, "recursion_limit": RECURSION_LIMIT},
@@ -69,23 +66,6 @@ async def _searched(
             limits.setdefault(state["level"], state["level_limit"])
             answer = state.get("answer", answer)
     return limits, answer, tree(run.path)
-
-
-def _context(recorded: RecordedRun, store: RunStore, settings: Any) -> Context:
-    caller, templates = RecordedCaller(recorded), JinjaTemplates()
-    return Context(
-        root={"system": recorded.prompt(0)},
-        task=settings.task,
-        search=settings.search,
-        rewards=settings.rewards,
-        strategy=STRATEGIES[settings.search.strategy],
-        order=order_of(settings, recorded.queries),
-        caller=caller,
-        target=ChatTarget(caller, templates),
-        store=store,
-        templates=templates,
-        evaluation=build_evaluation(),
-    )
 
 
 def _candidates(recorded: RecordedRun, nodes: Sequence[dict[str, Any]]) -> list[str]:

@@ -12,14 +12,10 @@ from typing import Any, TypeVar
 from drpo.checkpoints.reader import summary, trace
 from drpo.checkpoints.runs import create_run
 from drpo.checkpoints.store import open_store
-from drpo.graph.build import build_evaluation, build_search, initial_state
-from drpo.graph.context import Context
+from drpo.graph.build import build_search, initial_state
 from drpo.graph.requests import Answer, Reply, Request
-from drpo.graph.strategies import STRATEGIES
 from drpo.graph.values import Message, Query
-from drpo.nodes.prompts import JinjaTemplates
-from drpo.nodes.target import ChatTarget
-from drpo.run import order_of
+from drpo.run import context_for
 from drpo.settings import compose_settings
 
 T = TypeVar("T")
@@ -102,22 +98,9 @@ async def searched(
         queries=asked,
         version="test",
     )
-    templates = JinjaTemplates()
     limits: dict[int, int] = {}
     async with open_store(run.path) as store:
-        context = Context(
-            root=settings.root,
-            task=settings.task,
-            search=settings.search,
-            rewards=settings.rewards,
-            strategy=STRATEGIES[settings.search.strategy],
-            order=order_of(settings, asked),
-            caller=caller,
-            target=ChatTarget(caller, templates),
-            store=store,
-            templates=templates,
-            evaluation=build_evaluation(),
-        )
+        context = context_for(settings, asked, caller, store)
         async with asyncio.timeout(60):
             async for state in build_search(store.saver).astream(
                 initial_state(settings.search),

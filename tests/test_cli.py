@@ -235,3 +235,24 @@ def test_a_closed_pipe_is_no_error(folder: Path) -> None:
         ["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
+
+
+def test_a_trace_explains_every_candidate_of_a_long_search(tmp_path: Path) -> None:
+    """Parent, verdicts that led to it, selection and reason, scores, fate, and calls."""
+    told("optimize", "search=paper", folder=tmp_path)
+    found = told("show", "--view", "trace", folder=tmp_path)
+    assert found["level"] == 30
+    nodes = {node["candidate"]: node for node in found["candidates"]}
+    keys: set[str] = set()
+    for node in nodes.values():
+        assert (node["parent"] is None) == (node["origin"] == "root")
+        if node["parent"] is not None:
+            assert nodes[node["parent"]]["verdicts"] == node["led_by"]
+        assert all(selection["reason"] for selection in node["selections"])
+        assert all(score["value"] for verdict in node["verdicts"] for score in verdict["scores"])
+        assert any(said.startswith(("kept: ", "dropped: ")) for said in node["decisions"])
+        roles = [call["role"] for call in node["calls"]]
+        assert roles == ["rewriter"] * (node["origin"] == "rewrite") + ["target", "judge"]
+        keys |= {call["key"] for call in node["calls"]}
+        keys |= {selection["call"] for selection in node["selections"]}
+    assert len(keys) == sum(count["new"] for count in found["calls"].values())

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from openai_server import OpenAIServer
 
 import drpo
+from drpo.checkpoints.runs import run_paths
 from drpo.graph.values import ROLES
 
 SERVER = Path(__file__).parent / "openai_server.py"
@@ -79,11 +80,11 @@ def ledger(runs: Path) -> set[str]:
     return set()
 
 
-def killed(words: list[str], runs: Path, rows: int) -> bool:
-    """Start a command and kill it -9 once the ledger has `rows` rows; False if it ended before."""
+def killed(words: list[str], ready: Callable[[], bool]) -> bool:
+    """Start a command and kill it -9 as soon as it is `ready`; False if it ended before."""
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            if len(ledger(runs)) >= rows:
+            if ready():
                 process.kill()
                 process.wait()
                 return True
@@ -111,7 +112,8 @@ def test_ten_kills_pay_for_no_call_twice_and_change_nothing(tmp_path: Path, quer
         for number, mark in enumerate(marks):
             # A kill lands a few rows after its mark, so the next one aims beyond what is there.
             known = at_kill[-1][1] if at_kill else set()
-            assert killed(again, broken, max(mark, len(known) + 1)), f"kill {number} came too late"
+            goal = max(mark, len(known) + 1)
+            assert killed(again, lambda: len(ledger(broken)) >= goal), f"kill {number} is too late"  # noqa: B023 - called within this turn
             at_kill.append((len(arrivals(log)), ledger(broken)))
             again = command("resume", runs=broken)
         resumed = finished(again)
@@ -122,6 +124,16 @@ def test_ten_kills_pay_for_no_call_twice_and_change_nothing(tmp_path: Path, quer
     for seen, known in at_kill:
         assert known
         assert not known & set(arrived[seen:])
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_from_its_settings(tmp_path: Path) -> None:
+    """Its row is committed before anything slow."""
+    words = ["search=greedy", "seed=7", *(f"models.{role}.latency_ms=100" for role in ROLES)]
+    expected = finished(command("optimize", *words, runs=tmp_path / "whole"))
+    broken = tmp_path / "broken"
+    assert killed(command("optimize", *words, runs=broken), lambda: bool(run_paths(broken)))
+    resumed = finished(command("resume", runs=broken))
+    assert resumed["tree_sha256"] == expected["tree_sha256"]
 
 
 async def test_concurrency_does_not_change_the_tree(tmp_path: Path, queries: str) -> None:
