@@ -93,7 +93,7 @@ def draw() -> str:
         for edge in drawing.edges
     ]
     del drawing.nodes["evaluate"]
-    return drawing.draw_mermaid(with_styles=False)
+    return drawing.draw_mermaid()
 
 
 def fingerprint() -> dict[str, list[str]]:
