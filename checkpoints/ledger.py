@@ -13,7 +13,7 @@ from drpo.models.ledger import Attempt, CallRecord, RoleUsage, Usage
 
 _ADD_CALL = (
     "insert or ignore into call values"
-    " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"
+    " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"
 )
 
 
@@ -86,7 +86,6 @@ def _call_row(record: CallRecord) -> tuple[Any, ...]:
         completion.request_sha256,
         dumps([sha256(text) for text in completion.texts]),
         dumps(list(completion.finish_reasons)),
-        dumps(dict(completion.details)),
         record.prompt_tokens,
         record.completion_tokens,
         record.tokens_estimated,

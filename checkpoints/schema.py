@@ -52,7 +52,6 @@ def m001_tables(db: Database) -> None:
             request_sha256 text,
             texts text not null,
             finish_reasons text not null,
-            details text not null,
             prompt_tokens integer not null,
             completion_tokens integer not null,
             tokens_estimated integer not null,

@@ -6,7 +6,7 @@ A provider knows its model and parameters. It does not know roles' meanings, bud
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from drpo.graph.values import Message
@@ -38,8 +38,6 @@ class Completion:
     """None where no price is known."""
     request_sha256: str | None = None
     """Of the HTTP body; None where there was none."""
-    details: Mapping[str, Any] = field(default_factory=dict)
-    """What else the server said that is worth keeping, e.g. thinking text."""
 
 
 class TransportError(Exception):
