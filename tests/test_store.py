@@ -165,14 +165,14 @@ async def test_a_run_at_rest_is_one_private_file(tmp_path: Path) -> None:
 async def test_a_file_can_be_looked_at_while_it_is_written(store: RunStore) -> None:
     """Committed rows are there for everybody."""
     await store.admit([candidate(0)], [])
-    assert Database(store.file)["candidate"].count == 1
+    with closing(Database(store.file)) as db:
+        assert db["candidate"].count == 1
 
 
 def test_views_read_well(tmp_path: Path) -> None:
     """By sqlite-utils, without decoding anything."""
     path = drpo.optimize_blocking("experiment=smoke", runs=tmp_path).path
-    db = Database(path)
-    try:
+    with closing(Database(path)) as db:
         assert {"timeline", "cost_per_role", "branches"} <= set(db.view_names())
         assert {row["role"] for row in db["cost_per_role"].rows} == {
             "target",
@@ -182,8 +182,6 @@ def test_views_read_well(tmp_path: Path) -> None:
         }
         assert next(db["branches"].rows)["system"] == "You are a helpful assistant."
         assert not migrations.pending(db)
-    finally:
-        db.close()
 
 
 HOLD = """
