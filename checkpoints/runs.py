@@ -65,6 +65,8 @@ def create_run(
                     "insert into query values (?, ?, ?, ?)", [query_row(query) for query in queries]
                 )
     except (OSError, sqlite3.Error) as error:
+        with suppress(OSError):
+            path.unlink()
         raise BadInput(f"cannot make a run in {str(folder)!r}: {error}") from None
     return StoredRun(run_id, path, settings, fingerprint, tuple(queries))
 

@@ -38,7 +38,7 @@ class RunSaver(AsyncSqliteSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """As LangGraph's, remembering a failure."""
+        """As LangGraph's, remembering a failure, which is raised as RunFailed."""
         with self._remembered():
             return await super().aput(config, checkpoint, metadata, new_versions)
 
@@ -49,7 +49,7 @@ class RunSaver(AsyncSqliteSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        """As LangGraph's, remembering a failure."""
+        """As LangGraph's, remembering a failure, which is raised as RunFailed."""
         with self._remembered():
             await super().aput_writes(config, writes, task_id, task_path)
 
@@ -59,4 +59,4 @@ class RunSaver(AsyncSqliteSaver):
             yield
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             self.failure = self.failure or error
-            raise
+            raise RunFailed(f"a checkpoint could not be written: {error}") from error

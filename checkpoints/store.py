@@ -285,7 +285,7 @@ async def open_store(path: Path, *, full_sync: bool = False) -> AsyncIterator[Ru
             "trusted_schema = off",
             f"journal_size_limit = {WAL_LIMIT_BYTES}",
         ):
-            await writer.execute(f"pragma {pragma}")
+            await writer.execute_fetchall(f"pragma {pragma}")
         await writer.commit()
         try:
             async with reading as reader:
@@ -293,7 +293,8 @@ async def open_store(path: Path, *, full_sync: bool = False) -> AsyncIterator[Ru
         finally:
             # A run at rest is one file; while somebody looks at it, that has to wait.
             with suppress(sqlite3.OperationalError):
-                await writer.execute("pragma journal_mode = delete")
+                # Read to its end: an open cursor would go on holding the file.
+                await writer.execute_fetchall("pragma journal_mode = delete")
 
 
 def text_rows(texts: Iterable[str]) -> list[tuple[str, str]]:

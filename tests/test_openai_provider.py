@@ -136,7 +136,12 @@ async def test_a_fault_is_a_transport_error(
 
 @pytest.mark.parametrize(
     ("headers", "seconds"),
-    [({"Retry-After": "7"}, 7.0), ({"retry-after-ms": "250"}, 0.25), ({"Retry-After": "x"}, None)],
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"Retry-After": "x"}, None),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+    ],
 )
 async def test_the_servers_wait_is_told(
     headers: dict[str, str], seconds: float | None, server: OpenAIServer

@@ -162,6 +162,14 @@ async def test_a_run_at_rest_is_one_private_file(tmp_path: Path) -> None:
     assert run.path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_run_that_cannot_be_made_leaves_no_file(tmp_path: Path) -> None:
+    """BadInput says that nothing was written."""
+    twice = [Query(at, "same", (Message("user", str(at)),)) for at in range(2)]
+    with pytest.raises(BadInput, match="cannot make a run"):
+        create_run(tmp_path, settings="{}", fingerprint={}, queries=twice, version="test")
+    assert not list(tmp_path.iterdir())
+
+
 async def test_a_file_can_be_looked_at_while_it_is_written(store: RunStore) -> None:
     """Committed rows are there for everybody."""
     await store.admit([candidate(0)], [])
@@ -292,7 +300,7 @@ def test_a_checkpoint_that_fails_stops_the_run_and_loses_nothing(
     monkeypatch.setattr(FailingSaver, "left", left)
     with monkeypatch.context() as broken:
         broken.setattr(store_module, "RunSaver", FailingSaver)
-        with pytest.raises((RunFailed, sqlite3.OperationalError)):
+        with pytest.raises(RunFailed, match="disk is full"):
             drpo.optimize_blocking(*words, runs=tmp_path / "broken")
     [path] = run_paths(tmp_path / "broken")
     assert summary(path)["status"] == "failed"
