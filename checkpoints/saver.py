@@ -24,12 +24,13 @@ class RunSaver(AsyncSqliteSaver):
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         super().__init__(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=[]))
-        self.failure: Exception | None = None
+        # A list, because in strict mode LangGraph works with a shallow copy of its saver.
+        self.failures: list[Exception] = []
 
     def ensure_healthy(self) -> None:
         """Raises RunFailed when an earlier write failed."""
-        if self.failure is not None:
-            raise RunFailed(f"a checkpoint could not be written: {self.failure}")
+        if self.failures:
+            raise RunFailed(f"a checkpoint could not be written: {self.failures[0]}")
 
     async def aput(
         self,
@@ -58,5 +59,5 @@ class RunSaver(AsyncSqliteSaver):
         try:
             yield
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-            self.failure = self.failure or error
+            self.failures.append(error)
             raise RunFailed(f"a checkpoint could not be written: {error}") from error

@@ -250,7 +250,7 @@ async def test_nothing_new_starts_while_closing(make: Make) -> None:
 async def test_a_broken_checkpoint_stops_before_the_next_call(make: Make, store: RunStore) -> None:
     """Nothing is paid for that could not be remembered."""
     provider = Scripted()
-    store.saver.failure = OSError("disk full")
+    store.saver.failures.append(OSError("disk full"))
     with pytest.raises(RunFailed, match="disk full"):
         await make(provider).ask(asking())
     assert not provider.calls
