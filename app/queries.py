@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -19,8 +19,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from drpo.conf.schema import DataSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Message, Query
+from drpo.models.sandbox.queries import queries, split_names
 
 BUILTIN = "builtin:"
+SANDBOX = "sandbox:"
 LONGEST_QUERY = 100_000
 """Characters; beyond it no model of today reads to the end."""
 SUFFIXES = (".jsonl", ".csv", ".txt")
@@ -117,6 +119,9 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     if path.startswith(BUILTIN):
         yield from _jsonl(path, _builtin(path).splitlines())
         return
+    if path.startswith(SANDBOX):
+        yield from ((number, {"text": text}) for number, text in enumerate(_simulated(path), 1))
+        return
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise BadInput(f"data.path={path}: a data file ends in {', '.join(SUFFIXES)}")
@@ -136,6 +141,14 @@ def _builtin(path: str) -> str:
     if name not in ("train", "held_out"):
         raise BadInput(f"data.path={path}: there are builtin:train and builtin:held_out")
     return file.read_text("utf-8")
+
+
+def _simulated(path: str) -> Sequence[str]:
+    name = path.removeprefix(SANDBOX)
+    if name not in split_names():
+        there = " and ".join(f"{SANDBOX}{split}" for split in split_names())
+        raise BadInput(f"data.path={path}: there are {there}")
+    return queries(name)
 
 
 def _text(path: str) -> str:

@@ -99,7 +99,7 @@ async def search(
     """
     settings = Settings.model_validate_json(run.settings)
     hold_against(run, current_fingerprint(settings))
-    async with open_providers(settings.models, settings.seed) as providers:
+    async with open_providers(settings.models) as providers:
         with owning(run.path):
             update_settings(run)
             async with open_store(run.path, full_sync=settings.storage.full_sync) as store:

@@ -12,6 +12,14 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
+WorldName = Annotated[
+    Literal["noisy", "easy", "deceptive", "shifted", "null"],
+    BeforeValidator(lambda given: "null" if given is None else given),
+]
+"""YAML takes the bare word `null` for nothing."""
+ProfileName = Literal["rambling", "terse", "robotic", "reckless"]
+
+
 class Strict(BaseModel):
     """A section of the configuration: no unknown keys, no changes after it is read."""
 
@@ -28,6 +36,16 @@ class TaskSettings(Strict):
     description: str = ""
     locked: tuple[str, ...] = ()
     """Sentences of the root prompt that every rewrite has to keep word for word."""
+
+
+class WorldSettings(Strict):
+    """The simulated world that every role on the sandbox lives in."""
+
+    world: WorldName
+    profile: ProfileName
+    """Which simulated model is aligned."""
+    seed: int = Field(ge=0, lt=2**63)
+    """Of every draw in the world; the run's own seed by default."""
 
 
 class BudgetSettings(Strict):
@@ -56,6 +74,12 @@ class SandboxSettings(ModelSettings):
     """The simulated world: no model, no network, no cost."""
 
     provider: Literal["sandbox"]
+    world: WorldName
+    profile: ProfileName
+    seed: int = Field(ge=0, lt=2**63)
+    """Of every draw in the world."""
+    dials: Annotated[dict[str, float], BeforeValidator(lambda given: given or {})] = {}
+    """Of this role, in place of the world's, which docs/sandbox.md lists."""
     latency_ms: float = Field(default=0.0, ge=0, le=60_000)
 
 
@@ -191,6 +215,7 @@ class Settings(Strict):
     """How many model calls may be in flight."""
     task: TaskSettings
     budget: BudgetSettings
+    sandbox: WorldSettings
     models: ModelsSettings
     rewards: RewardsSettings
     search: SearchSettings

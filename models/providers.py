@@ -10,7 +10,7 @@ from drpo.conf.schema import ModelsSettings, OpenAISettings
 from drpo.graph.values import ROLES, Role
 from drpo.models.keys import api_key
 from drpo.models.provider import Provider
-from drpo.models.sandbox import Sandbox
+from drpo.models.sandbox.provider import Sandbox
 
 if TYPE_CHECKING:
     import httpx2
@@ -22,11 +22,13 @@ def check_providers(settings: ModelsSettings) -> None:
         chosen = getattr(settings, role)
         if isinstance(chosen, OpenAISettings):
             api_key(chosen)
+        else:
+            Sandbox(chosen, role)
 
 
 @asynccontextmanager
 async def open_providers(
-    settings: ModelsSettings, seed: int
+    settings: ModelsSettings,
 ) -> AsyncIterator[Mapping[Role, Provider]]:
     """The provider of every role; the OpenAI packages are imported only where one needs them."""
     async with AsyncExitStack() as stack:
@@ -45,5 +47,5 @@ async def open_providers(
                     client = await stack.enter_async_context(http_client())
                 providers[role] = OpenAIProvider(chosen, client)
             else:
-                providers[role] = Sandbox(chosen, role, seed)
+                providers[role] = Sandbox(chosen, role)
         yield providers
