@@ -119,7 +119,8 @@ class RewardsSettings(Strict):
 class SearchSettings(Strict):
     """How the search goes; the `paper` preset is the method as published."""
 
-    strategy: Literal["beam", "greedy"]
+    strategy: Literal["beam", "greedy", "monte_carlo", "best_of_n"]
+    """Whom a level rewrites: the best W, the best one, the root at every level, the root once."""
     width: int = Field(ge=1, le=64)
     """W, how many candidates survive a level."""
     rewrites: int = Field(ge=1, le=64)
@@ -145,8 +146,10 @@ class SearchSettings(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.strategy == "greedy" and self.width != 1:
-            raise ValueError(f"greedy keeps one candidate a level, so width is 1, not {self.width}")
+        if self.strategy != "beam" and self.width != 1:
+            raise ValueError(
+                f"{self.strategy} rewrites one candidate a level, so width is 1, not {self.width}"
+            )
         return self
 
 

@@ -24,9 +24,10 @@ async def rewrite(state: RewriteTask, runtime: Runtime[Context]) -> SearchUpdate
     """Store M rewrites of one candidate; one that cannot be read has its reason instead."""
     context = runtime.context
     *ancestors, parent = await context.store.path(state["candidate"], context.search.history + 1)
-    answer = await context.caller.ask(await _request(parent, ancestors, context))
+    answer = await context.caller.ask(await _request(state["level"], parent, ancestors, context))
     rewrites = _as_many_as(context.search.rewrites, answer.value)
-    await context.store.add_rewrites(parent.id, Answer(rewrites, answer.calls))
+    first = parent.first_item(state["level"], context.search.rewrites)
+    await context.store.add_rewrites(parent.id, first, Answer(rewrites, answer.calls))
     return {}
 
 
@@ -36,12 +37,12 @@ def _as_many_as(wanted: int, said: tuple[Rewrite, ...]) -> tuple[Rewrite, ...]:
 
 
 async def _request(
-    current: Candidate, ancestors: Sequence[Candidate], context: Context
+    level: int, current: Candidate, ancestors: Sequence[Candidate], context: Context
 ) -> Request[tuple[Rewrite, ...]]:
     evaluations = await context.store.evaluations([current.id])
     return Request(
         role="rewriter",
-        level=current.level + 1,
+        level=level,
         candidate=current.id,
         query=None,
         messages=system_and_user(
@@ -54,6 +55,8 @@ async def _request(
             evaluations=[_shown(evaluation, context) for evaluation in evaluations],
         ),
         parse=partial(read_rewrites, names=tuple(current.prompts), current=dict(current.prompts)),
+        # A parent may be rewritten at several levels; without it the ledger would repeat itself.
+        sample=current.first_item(level, context.search.rewrites),
         n=context.search.rewrites,
         schema=schema(current.prompts),
     )

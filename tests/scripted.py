@@ -60,7 +60,8 @@ class ScriptedCaller:
             return (self.selection,)
         assert request.candidate is not None
         if request.role == "rewriter":
-            return tuple(self.rewrites(request.candidate, item) for item in range(request.n))
+            items = range(request.sample, request.sample + request.n)
+            return tuple(self.rewrites(request.candidate, item) for item in items)
         assert request.query is not None
         if request.role == "target":
             return (f"answer of {request.candidate} to {request.query}",)

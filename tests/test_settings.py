@@ -45,6 +45,8 @@ def test_the_papers_preset_is_the_papers() -> None:
         ("search.skip_above=nan", "search.skip_above"),
         ("search.unscored=nothing", "'leave_out' or 'zero'"),
         ("search=greedy search.width=2", "width is 1"),
+        ("search=monte_carlo search.width=2", "width is 1"),
+        ("search=best_of_n search.width=2", "width is 1"),
         ("rewards=static rewards.fixed=[]", "at least one aspect"),
         ("rewards=static rewards.fixed=[Wit]", "'Wit', which is not in pool"),
         ("rewards.fewest=9", "fewest"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,10 @@ def candidate(ordinal: int, parent: int | None = None, level: int = 0, **more: A
     return Candidate(ordinal, level, parent, prompts, "rewrite" if parent else "root", **more)
 
 
+def kept(candidate: int, level: int) -> Decision:
+    return Decision("advance", level, candidate, -1, "kept", "good")
+
+
 async def test_a_run_comes_back_as_it_was_made(tmp_path: Path) -> None:
     """Settings, fingerprint and queries, several turns among them."""
     made = new(tmp_path)
@@ -106,8 +111,18 @@ async def test_rewrites_come_back_with_their_reasons(store: RunStore) -> None:
     """In the rewriter's order; none for a candidate without."""
     await store.admit([candidate(0), candidate(1, 0, 1)], [])
     said = (Rewrite({"system": "new"}), Rewrite(None, "no JSON"))
-    await store.add_rewrites(0, Answer(said))
-    assert await store.rewrites([0, 1]) == {0: list(said), 1: []}
+    await store.add_rewrites(0, 0, Answer(said))
+    assert await store.rewrites(0, 0) == list(said)
+    assert await store.rewrites(1, 0) == []
+
+
+async def test_rewrites_of_a_later_level_stand_beside_the_earlier_ones(store: RunStore) -> None:
+    """Numbered on, and read from their first number."""
+    await store.admit([candidate(0)], [])
+    for level in range(2):
+        await store.add_rewrites(0, level, Answer((Rewrite({"system": f"of {level}"}),)))
+    assert await store.rewrites(0, 1) == [Rewrite({"system": "of 1"})]
+    assert len(await store.rewrites(0, 0)) == 2
 
 
 async def test_evaluations_come_back(store: RunStore) -> None:
@@ -125,11 +140,12 @@ async def test_evaluations_come_back(store: RunStore) -> None:
 async def test_standings_lead_to_path_sums_and_progress(store: RunStore) -> None:
     """Sums are kept to the last bit."""
     await store.admit([candidate(0)], [])
-    await store.settle([Standing(0, 4.0, (4.0,), 0.0, 0)], [0], [])
+    await store.settle([Standing(0, 4.0, (4.0,), 0.0, 0)], [0], [kept(0, 0)])
     await store.admit([candidate(1, 0, 1), candidate(2, 0, 1), candidate(3, 1, 2)], [])
     at = [Standing(1, 0.1 + 0.2, (), 0.1 + 0.2, 1), Standing(2, 5.0, (), 5.0, 1)]
-    await store.settle(at, [2, 1], [])
+    await store.settle(at, [2, 1], [kept(2, 1), kept(1, 1)])
     assert await store.path_sums([3]) == {3: (0.30000000000000004, 1)}
+    assert await store.standings([2, 1]) == [replace(each, scores=()) for each in at]
     assert await store.progress() == (2, [(2, 5.0), (1, 0.30000000000000004)])
 
 
