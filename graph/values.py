@@ -47,6 +47,8 @@ class Query:
     messages: tuple[Message, ...]
     """The turns, the last one the user's; a plain text query has one."""
     tags: tuple[str, ...] = ()
+    reference: str | None = None
+    """An answer for the judge alone to compare with, not the only right one."""
 
     @property
     def text(self) -> str:

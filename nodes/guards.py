@@ -14,7 +14,8 @@ from drpo.graph.values import Prompts, Query
 
 CHARACTERS_PER_TOKEN = 4
 SHORTEST_COPY = 24
-"""Characters from which on a query inside a prompt counts as copied: shorter ones are phrases."""
+"""Characters from which on a query or reference inside a prompt counts as copied: shorter ones
+are phrases."""
 
 _VARIABLE = re.compile(r"\{[A-Za-z_]\w*\}")
 _URL = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
@@ -85,9 +86,13 @@ def _too_long(prompts: Prompts, situation: Situation) -> str | None:
 def _copies_query(prompts: Prompts, situation: Situation) -> str | None:
     text, before = _flat(prompts), _flat(situation.root)
     for query in situation.queries:
-        asked = _folded(query.messages[-1].content)
-        if len(asked) >= SHORTEST_COPY and asked in text and asked not in before:
-            return f"copies training query {query.id!r}"
+        for what, source in (
+            ("training", query.messages[-1].content),
+            ("the reference answer of", query.reference),
+        ):
+            copy = _folded(source or "")
+            if len(copy) >= SHORTEST_COPY and copy in text and copy not in before:
+                return f"copies {what} query {query.id!r}"
     return None
 
 

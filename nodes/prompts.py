@@ -36,7 +36,7 @@ BLOCKS: Mapping[str, tuple[str, ...]] = {
 
 VALUES: Mapping[str, frozenset[str]] = {
     "select_rewards": frozenset({"description", "aspects", "fewest", "most", "query"}),
-    "judge": frozenset({"description", "aspects", "query", "answer"}),
+    "judge": frozenset({"description", "aspects", "query", "reference", "answer"}),
     "rewrite": frozenset({"description", "locked", "prompts", "history", "evaluations"}),
     "target_chat": frozenset({"prompts", "example"}),
     "target_text": frozenset({"prompts", "examples", "turns"}),

@@ -11,11 +11,15 @@ from drpo.nodes.guards import Situation, identity, refusal
 
 ROOT = {"system": "You help {customer}. Be kind."}
 QUERY = "How do I mend a puncture on a rainy night?"
+REFERENCE = "Patch the tube under a street lamp, or fit a spare one."
 SITUATION = Situation(
     root=ROOT,
     parent={"system": "You help {customer}. Be kind.\n- Be brief."},
     siblings={identity({"system": "You help {customer}. Be kind.\n- Be bold."})},
-    queries=[Query(0, "q0", (Message("user", QUERY),)), Query(1, "q1", (Message("user", "Hi"),))],
+    queries=[
+        Query(0, "q0", (Message("user", QUERY),), reference=REFERENCE),
+        Query(1, "q1", (Message("user", "Hi"),), reference="Hello"),
+    ],
     locked=["Be kind."],
     token_cap=60,
 )
@@ -31,6 +35,8 @@ SITUATION = Situation(
         ("You help {customer}. Be kind.\n- " + "x" * 300, "tokens"),
         (f"You help {{customer}}. Be kind.\n- If asked {QUERY.lower()} say no", "copies training"),
         ("You help {customer}. Be kind.\n- Say Hi first.", None),
+        (f"You help {{customer}}. Be kind.\n- {REFERENCE}", "copies the reference answer"),
+        ("You help {customer}. Be kind.\n- Say Hello first.", None),
         ("You help {customer}. Be rude.", "locked sentence"),
         ("You help anyone. Be kind.", "loses the variable {customer}"),
         ("You help {customer}. Be kind.\n- Please the judge.", "speaks of judging"),

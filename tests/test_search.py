@@ -226,6 +226,15 @@ async def test_the_task_reaches_everybody_but_the_target(tmp_path: Path) -> None
         assert told == (request.role != "target")
 
 
+async def test_the_judge_alone_sees_the_reference_answer(tmp_path: Path) -> None:
+    """Target, rewarder and rewriter do not."""
+    caller = ScriptedCaller(by_candidate)
+    await searched(caller, tmp_path, *SMALL, reference="forty-two")
+    for request in caller.asked:
+        shown = any("forty-two" in message.content for message in request.messages)
+        assert shown == (request.role == "judge")
+
+
 async def test_new_aspects_need_a_definition(tmp_path: Path) -> None:
     """A bare name that the pool does not have is left out, with a note."""
     caller = ScriptedCaller(by_candidate, selection=selecting("clarity", "Novelty"))

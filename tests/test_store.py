@@ -50,7 +50,7 @@ from drpo.graph.values import (
 )
 
 QUERIES = [
-    Query(0, "a", (Message("user", "One?"),), ("x",)),
+    Query(0, "a", (Message("user", "One?"),), ("x",), "1, say."),
     Query(1, "b", (Message("user", "1"), Message("assistant", "2"), Message("user", "3 \u00e9"))),
 ]
 
@@ -77,9 +77,23 @@ def kept(candidate: int, level: int) -> Decision:
 
 
 async def test_a_run_comes_back_as_it_was_made(tmp_path: Path) -> None:
-    """Settings, fingerprint and queries, several turns among them."""
+    """Settings, fingerprint and queries, several turns and a reference among them."""
     made = new(tmp_path)
     assert load_run(made.path) == made
+
+
+def test_a_file_from_before_references_opens_and_is_brought_up_to_date(tmp_path: Path) -> None:
+    """To look at as it is; whoever owns it migrates it."""
+    made = new(tmp_path)
+    with closing(sqlite3.connect(made.path)) as db, db:
+        db.execute("alter table query drop column reference")
+        db.execute("delete from _sqlite_migrations where name = 'm003_reference'")
+    without = tuple(replace(query, reference=None) for query in QUERIES)
+    assert load_run(made.path).queries == without
+    with owning(made.path):
+        assert load_run(made.path).queries == without
+    with closing(Database(made.path)) as after:
+        assert "reference" in after["query"].columns_dict
 
 
 async def test_a_selection_comes_back(store: RunStore) -> None:

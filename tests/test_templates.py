@@ -25,6 +25,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "description": TRICKY,
         "aspects": [Aspect("Clarity", TRICKY)],
         "query": TRICKY,
+        "reference": TRICKY,
         "answer": TRICKY,
     },
     "rewrite": {
@@ -59,6 +60,18 @@ def test_every_placeholder_is_needed(name: str, key: str) -> None:
     values = {k: v for k, v in VALUES[name].items() if k != key}
     with pytest.raises(BadInput, match=rf"template {name}.*'{key}' is undefined"):
         system_and_user(JinjaTemplates(), name, **values)
+
+
+def test_the_judge_hears_of_a_reference_only_where_there_is_one() -> None:
+    """In a fence of its own."""
+    texts = [
+        system_and_user(JinjaTemplates(), "judge", **VALUES["judge"] | {"reference": said})[
+            1
+        ].content
+        for said in (TRICKY, None)
+    ]
+    assert [fence(TRICKY, "reference") in text for text in texts] == [True, False]
+    assert ["eference" in text for text in texts] == [True, False]
 
 
 def test_the_target_sees_its_prompt_alone() -> None:
