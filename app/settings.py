@@ -178,8 +178,10 @@ def _first_problem(error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"] if part not in ("sandbox", "openai"))
     if first["type"] == "extra_forbidden":
         return f"{place!r} is no setting; {_nearest(place, _known_keys())}"
-    given = repr(first["input"])[:LONGEST_SHOWN]
     message = first["msg"].removeprefix("Value error, ")
+    if not place:
+        return _one_line(message)
+    given = repr(first["input"])[:LONGEST_SHOWN]
     return f"{place}: {message}, not {given}"
 
 

@@ -7,9 +7,11 @@ files.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from drpo.conf.locked import missing, unmarked, with_locked
 
 
 class Strict(BaseModel):
@@ -27,7 +29,8 @@ class TaskSettings(Strict):
 
     description: str = ""
     locked: tuple[str, ...] = ()
-    """Sentences of the root prompt that every rewrite has to keep word for word."""
+    """Sentences of the root prompt that every rewrite has to keep word for word; those that the
+    root marks by `[[...]]` are among them."""
 
 
 class BudgetSettings(Strict):
@@ -200,3 +203,25 @@ class Settings(Strict):
     data: DataSettings
     prompts: PromptsSettings
     storage: StorageSettings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _marks(cls, values: Any) -> Any:
+        root = _as_prompts(values.get("root")) if isinstance(values, dict) else None
+        if not isinstance(root, dict) or not all(isinstance(text, str) for text in root.values()):
+            return values
+        plain, locked = {}, []
+        for name, text in root.items():
+            try:
+                plain[name], sentences = unmarked(text)
+            except ValueError as error:
+                raise ValueError(f"root: prompt {name!r}: {error}") from None
+            locked += sentences
+        return {**values, "root": plain, "task": with_locked(values.get("task"), locked)}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        lost = missing(self.task.locked, self.root.values())
+        if lost is not None:
+            raise ValueError(f"task.locked: {lost!r} is no sentence of the root prompt")
+        return self

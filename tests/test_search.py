@@ -235,6 +235,18 @@ async def test_the_judge_alone_sees_the_reference_answer(tmp_path: Path) -> None
         assert shown == (request.role == "judge")
 
 
+async def test_a_sentence_that_the_root_marks_is_kept(tmp_path: Path) -> None:
+    """The rewriter is told of it, and a rewrite without it is refused."""
+    caller = ScriptedCaller(
+        by_candidate,
+        rewrites=lambda _, item: rewriting("Be kind. Be brief." if item == 1 else f"Be {item}."),
+    )
+    found = await searched(caller, tmp_path, 'root="You help. [[Be kind.]]"', "search.levels=2")
+    assert found.nodes[0]["prompts"] == {"system": "You help. Be kind."}
+    assert "Be kind.\n</locked-" in caller.of("rewriter")[0].messages[1].content
+    assert [node["prompts"]["system"] for node in found.level(1)] == ["Be kind. Be brief."]
+
+
 async def test_new_aspects_need_a_definition(tmp_path: Path) -> None:
     """A bare name that the pool does not have is left out, with a note."""
     caller = ScriptedCaller(by_candidate, selection=selecting("clarity", "Novelty"))
