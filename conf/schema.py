@@ -144,7 +144,7 @@ class SearchSettings(Strict):
     """Whether `admit` may refuse rewrites."""
     unscored: Literal["leave_out", "zero"]
     """What an unreadable verdict counts as: nothing, or (the paper) reward 0 and a skip."""
-    prompt_tokens: int = Field(ge=16, le=1_000_000)
+    max_prompt_tokens: int = Field(ge=16, le=1_000_000)
     """Longest prompt the guards let pass, in tokens, estimated as characters / 4."""
 
     @model_validator(mode="after")

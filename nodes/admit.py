@@ -73,7 +73,7 @@ class _Door:
             siblings={identity(each.prompts) for each in self.admitted if each.origin == "rewrite"},
             queries=context.order.queries,
             locked=context.task.locked,
-            token_cap=context.search.prompt_tokens,
+            token_cap=context.search.max_prompt_tokens,
         )
         return refusal(prompts, situation)
 

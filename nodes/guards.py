@@ -17,7 +17,7 @@ SHORTEST_COPY = 24
 """Characters from which on a query or reference inside a prompt counts as copied: shorter ones
 are phrases."""
 
-_VARIABLE = re.compile(r"\{[A-Za-z_]\w*\}")
+_BRACES = re.compile(r"\{\{|\}\}|\{[A-Za-z_]\w*\}")
 _URL = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
 _JUDGE = re.compile(
     r"\b(?:judges?|graders?|evaluators?|raters?)\b"
@@ -58,6 +58,12 @@ def identity(prompts: Prompts) -> tuple[tuple[str, str], ...]:
         (name, "\n".join(line.rstrip() for line in text.strip().splitlines()))
         for name, text in sorted(prompts.items())
     )
+
+
+def variables(text: str) -> list[str]:
+    """Each `{name}` once, in order; doubled braces are escaped ones, or another language's."""
+    found = dict.fromkeys(_BRACES.findall(text))
+    return [each for each in found if each not in ("{{", "}}")]
 
 
 def _empty(prompts: Prompts, _: Situation) -> str | None:
@@ -106,9 +112,17 @@ def _loses_locked(prompts: Prompts, situation: Situation) -> str | None:
 
 def _loses_variable(prompts: Prompts, situation: Situation) -> str | None:
     for name, text in situation.root.items():
-        lost = set(_VARIABLE.findall(text)) - set(_VARIABLE.findall(prompts.get(name, "")))
+        lost = set(variables(text)) - set(variables(prompts.get(name, "")))
         if lost:
             return f"prompt {name!r} loses the variable {min(lost)}"
+    return None
+
+
+def _invents_variable(prompts: Prompts, situation: Situation) -> str | None:
+    for name, text in prompts.items():
+        new = set(variables(text)) - set(variables(situation.root.get(name, "")))
+        if new:
+            return f"prompt {name!r} invents the variable {min(new)}"
     return None
 
 
@@ -148,6 +162,7 @@ GUARDS: Sequence[Guard] = (
     _copies_query,
     _loses_locked,
     _loses_variable,
+    _invents_variable,
     _addresses_judge,
     _brings_address,
 )

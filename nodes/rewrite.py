@@ -16,6 +16,7 @@ from drpo.graph.context import Context
 from drpo.graph.requests import Answer, Request
 from drpo.graph.state import RewriteTask, SearchUpdate
 from drpo.graph.values import Candidate, Evaluation, Rewrite
+from drpo.nodes.guards import variables
 from drpo.nodes.messages import system_and_user
 from drpo.nodes.parsing import read_rewrites
 
@@ -50,6 +51,7 @@ async def _request(
             "rewrite",
             description=context.task.description,
             locked=context.task.locked,
+            **_limits(context),
             prompts=current.prompts,
             history=[earlier.prompts for earlier in ancestors],
             evaluations=[_shown(evaluation, context) for evaluation in evaluations],
@@ -60,6 +62,17 @@ async def _request(
         n=context.search.rewrites,
         schema=schema(current.prompts),
     )
+
+
+def _limits(context: Context) -> dict[str, Any]:
+    """What the guards hold a rewrite to; without guards there is nothing to tell."""
+    if not context.search.guards:
+        return {"variables": {}, "max_prompt_tokens": None}
+    named = {name: variables(text) for name, text in context.root.items()}
+    return {
+        "variables": {name: found for name, found in named.items() if found},
+        "max_prompt_tokens": context.search.max_prompt_tokens,
+    }
 
 
 def _shown(evaluation: Evaluation, context: Context) -> dict[str, Any]:

@@ -74,6 +74,8 @@ def rewriter_turns(**prompts: str) -> list[dict[str, str]]:
         "rewrite",
         description="clinics",
         locked=[],
+        variables={},
+        max_prompt_tokens=1000,
         prompts=prompts or {"system": ROOT},
         history=[{"system": "You are here."}],
         evaluations=[evaluation],

@@ -113,6 +113,8 @@ def rewriting(
         "rewrite",
         description="",
         locked=locked,
+        variables={},
+        max_prompt_tokens=1000,
         prompts=prompts,
         history=[{"system": "You help."}],
         evaluations=[evaluation],

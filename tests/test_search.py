@@ -235,6 +235,49 @@ async def test_the_judge_alone_sees_the_reference_answer(tmp_path: Path) -> None
         assert shown == (request.role == "judge")
 
 
+VARIABLES = 'root="Greet {customer} by {name}. Answer {{like}} {\\"a\\": 1}."'
+
+
+@pytest.mark.parametrize(("search", "told"), [("quick", True), ("paper", False)])
+async def test_the_rewriter_hears_of_variables_and_length_where_there_are_guards(
+    search: str, told: bool, tmp_path: Path
+) -> None:
+    """Of those of the root, and not of other braces."""
+    caller = ScriptedCaller(by_candidate)
+    await searched(caller, tmp_path, f"search={search}", "search.levels=2", VARIABLES)
+    text = caller.of("rewriter")[0].messages[1].content
+    assert ("Keep {customer}, {name} exactly as written" in text) is told
+    assert ("longer than 1000 tokens" in text) is told
+
+
+async def test_variables_reach_the_target_as_they_are(tmp_path: Path) -> None:
+    """No template fills them in."""
+    caller = ScriptedCaller(by_candidate)
+    await searched(caller, tmp_path, "search.levels=1", VARIABLES)
+    assert caller.of("target")[0].messages[0].content == (
+        'Greet {customer} by {name}. Answer {{like}} {"a": 1}.'
+    )
+
+
+async def test_an_invented_variable_is_refused(tmp_path: Path) -> None:
+    """With the variable in the reason; the paper's preset lets it in."""
+    texts = ("Greet {name}.", "Be kind.", "Be brief.")
+    caller = ScriptedCaller(by_candidate, rewrites=lambda _, item: rewriting(texts[item]))
+    guarded = await searched(caller, tmp_path, "search.levels=2")
+    free = await searched(caller, tmp_path, "search=paper", "search.levels=2")
+    assert (len(guarded.level(1)), len(free.level(1))) == (2, 3)
+    [refused] = [each for each in guarded.nodes[0]["rewrites"] if each["refused"]]
+    assert refused["reason"] == "prompt 'system' invents the variable {name}"
+
+
+async def test_a_rewrite_over_the_most_tokens_is_refused(tmp_path: Path) -> None:
+    """64 characters are 16 tokens."""
+    caller = ScriptedCaller(by_candidate, rewrites=lambda _, n: rewriting(str(n) * (63 + n)))
+    found = await searched(caller, tmp_path, "search.levels=2", "search.max_prompt_tokens=16")
+    refused = [each["item"] for each in found.nodes[0]["rewrites"] if each["refused"]]
+    assert refused == [2]
+
+
 async def test_a_sentence_that_the_root_marks_is_kept(tmp_path: Path) -> None:
     """The rewriter is told of it, and a rewrite without it is refused."""
     caller = ScriptedCaller(

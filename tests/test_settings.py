@@ -42,6 +42,7 @@ def test_the_papers_preset_is_the_papers() -> None:
         ("search=papr", "did you mean paper"),
         ("search.levls=3", "did you mean search.levels"),
         ("+search.levls=3", "did you mean search.levels"),
+        ("search.prompt_tokens=99", "did you mean search.max_prompt_tokens"),
         ("search.levels=0", "search.levels: .*greater than or equal to 1"),
         ("search.skip_above=nan", "search.skip_above"),
         ("search.unscored=nothing", "'leave_out' or 'zero'"),

@@ -31,6 +31,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "rewrite": {
         "description": TRICKY,
         "locked": [TRICKY],
+        "variables": {"system": ["{customer}", "{date}"]},
+        "max_prompt_tokens": 1000,
         "prompts": {"system": TRICKY},
         "history": [{"system": TRICKY}],
         "evaluations": [
@@ -60,6 +62,20 @@ def test_every_placeholder_is_needed(name: str, key: str) -> None:
     values = {k: v for k, v in VALUES[name].items() if k != key}
     with pytest.raises(BadInput, match=rf"template {name}.*'{key}' is undefined"):
         system_and_user(JinjaTemplates(), name, **values)
+
+
+@pytest.mark.parametrize("more", [{}, {"planner": "Plan."}])
+def test_the_rewriter_is_told_its_limits_in_words(more: dict[str, str]) -> None:
+    """Length and variables, and of which prompt these are where there are several."""
+    values = VALUES["rewrite"] | {"prompts": {"system": "Be kind."} | more}
+    text = system_and_user(JinjaTemplates(), "rewrite", **values)[1].content
+    assert "\n- No prompt is longer than 1000 tokens, about 750 words.\n" in text
+    of_system = " in system" if more else ""
+    assert f"\n- Keep {{customer}}, {{date}}{of_system} exactly as written" in text
+    free = values | {"variables": {}, "max_prompt_tokens": None}
+    text = system_and_user(JinjaTemplates(), "rewrite", **free)[1].content
+    assert "longer than" not in text
+    assert "exactly as written" not in text
 
 
 def test_the_judge_hears_of_a_reference_only_where_there_is_one() -> None:
