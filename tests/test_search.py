@@ -383,6 +383,24 @@ async def test_monte_carlo_is_resumed_to_the_same_tree(calls: int, tmp_path: Pat
     ]
 
 
+async def test_monte_carlo_does_not_depend_on_how_many_completions_a_call_has(
+    tmp_path: Path,
+) -> None:
+    """One by one, the sample indices of its levels do not overlap."""
+    trees = {
+        (
+            await drpo.optimize(
+                "search=monte_carlo",
+                "search.levels=4",
+                f"models.rewriter.multiple={multiple}",
+                runs=tmp_path,
+            )
+        ).summary["tree_sha256"]
+        for multiple in ("true", "false")
+    }
+    assert len(trees) == 1
+
+
 @pytest.mark.parametrize("levels", [1, 2, 9])
 async def test_best_of_n_rewrites_the_root_once(levels: int, tmp_path: Path) -> None:
     """Whatever the number of levels, and all rewrites meet the same queries."""

@@ -295,6 +295,17 @@ def test_a_changed_template_stops_a_resume(tmp_path: Path) -> None:
         drpo.resume_blocking(None, "budget.calls=null", runs=tmp_path)
 
 
+def test_a_run_with_settings_of_another_version_is_not_resumed(tmp_path: Path) -> None:
+    """One line names the first that there is no more."""
+    with pytest.raises(drpo.BudgetReached):
+        drpo.optimize_blocking("experiment=smoke", "budget.calls=3", runs=tmp_path)
+    [path] = run_paths(tmp_path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("update run set settings = json_set(settings, '$.search.prompt_tokens', 9)")
+    with pytest.raises(BadInput, match=r"another version.*'search\.prompt_tokens' is no setting"):
+        drpo.resume_blocking(runs=tmp_path)
+
+
 class FailingSaver(RunSaver):
     """Its k-th write of a kind fails, like a full disk."""
 
