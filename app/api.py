@@ -11,11 +11,10 @@ from typing import Any, TypeVar
 
 from drpo.checkpoints.reader import status, summary
 from drpo.checkpoints.runs import StoredRun, find_run, load_run
-from drpo.conf.schema import Settings
 from drpo.graph.values import Query
 from drpo.queries import load_queries, own_queries
 from drpo.run import Observer, new_run, search
-from drpo.settings import compose_settings, with_overrides
+from drpo.settings import compose_settings, stored_settings, with_overrides
 
 T = TypeVar("T")
 
@@ -81,7 +80,7 @@ def resume_blocking(run: str | None = None, *overrides: str, **options: Any) -> 
 def resumable(path: Path, overrides: Sequence[str]) -> StoredRun:
     """A stored run with the few settings changed that may change. Raises BadInput."""
     stored = load_run(path)
-    settings = with_overrides(Settings.model_validate_json(stored.settings), overrides)
+    settings = with_overrides(stored_settings(stored.id, stored.settings), overrides)
     return replace(stored, settings=settings.model_dump_json())
 
 

@@ -48,6 +48,7 @@ class _Line(BaseModel):
     text: Text | None = None
     messages: list[_Turn] | None = None
     tags: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    reference: Text | None = None
 
     @model_validator(mode="after")
     def _asks(self) -> Self:
@@ -91,11 +92,18 @@ def own_queries(given: Iterable[str | Query]) -> list[Query]:
 
 def _row(query: Query) -> dict[str, Any]:
     turns = [asdict(turn) for turn in query.messages]
-    return {"id": query.id, "messages": turns, "tags": query.tags}
+    return {
+        "id": query.id,
+        "messages": turns,
+        "tags": query.tags,
+        "reference": query.reference,
+    }
 
 
 def _numbered(lines: Iterable[_Line]) -> list[Query]:
-    return [Query(at, line.id, line.turns(), line.tags) for at, line in enumerate(lines)]
+    return [
+        Query(at, line.id, line.turns(), line.tags, line.reference) for at, line in enumerate(lines)
+    ]
 
 
 def _lines(source: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[_Line]:
@@ -176,8 +184,10 @@ def _jsonl(path: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any
 def _csv(path: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
     columns = set(reader.fieldnames or ())
-    if "text" not in columns or columns - {"id", "text", "tags"}:
-        raise BadInput(f"{path}, line 1: the columns are text and, if you like, id and tags")
+    if "text" not in columns or columns - {"id", "text", "tags", "reference"}:
+        raise BadInput(
+            f"{path}, line 1: the columns are text and, if you like, id, tags and reference"
+        )
     try:
         for row in reader:
             yield reader.line_num, {name: value for name, value in row.items() if value}

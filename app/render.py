@@ -63,7 +63,8 @@ def print_summary(told: Mapping[str, Any], folder: Path) -> None:
         say(f"{when} (candidate {best['candidate']}, path value {_value(best['path_value'])}):")
         _say_prompts(say, best["prompts"])
         say()
-        say(f"The path value is the mean of the {_scored(best)} rewards on its path (1-5):")
+        rewards = "one reward" if _scored(best) == 1 else f"{_scored(best)} rewards"
+        say(f"The path value is the mean of the {rewards} on its path (1-5):")
         for step in best["path"]:
             reward = "unscored" if step["reward"] is None else f"{step['reward']:.2f}"
             note = ", not counted" if step["level"] == 0 else ""

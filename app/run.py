@@ -34,7 +34,7 @@ from drpo.graph.build import build_evaluation, build_search, fingerprint, initia
 from drpo.graph.context import Caller, Context, Store
 from drpo.graph.errors import BadInput, RunPaused
 from drpo.graph.order import SeededOrder
-from drpo.graph.strategies import STRATEGIES
+from drpo.graph.strategies import STRATEGIES, longest_search
 from drpo.graph.values import Query, Role
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import Usage
@@ -152,8 +152,8 @@ def most_calls(settings: Settings, queries: Sequence[Query]) -> int:
     """Upper bound of the model calls of a whole search."""
     search, per_level = settings.search, settings.search.queries_per_level
     order = order_of(settings, queries)
-    levels = search.levels + search.max_extension
-    levels = levels if order.levels is None else min(levels, order.levels)
+    limit = search.levels + search.max_extension
+    levels = longest_search(STRATEGIES[search.strategy], limit, order.levels)
     asks = 1 if settings.models.rewriter.multiple else search.rewrites
     rewriter = (levels - 1) * search.width * asks
     evaluated = 1 + (levels - 1) * search.width * search.rewrites

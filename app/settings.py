@@ -70,6 +70,17 @@ def validated(values: Any) -> Settings:
         raise BadInput(_first_problem(error)) from None
 
 
+def stored_settings(run_id: str, text: str) -> Settings:
+    """Settings of a stored run. Raises BadInput where another version of drpo made them."""
+    try:
+        return Settings.model_validate_json(text)
+    except ValidationError as error:
+        problem = _first_problem(error)
+        raise BadInput(
+            f"run {run_id} cannot be resumed, another version of drpo made it: {problem}"
+        ) from None
+
+
 def with_overrides(settings: Settings, overrides: Sequence[str]) -> Settings:
     """Settings of a resumed run: only budget and concurrency may change. Raises BadInput."""
     values: Any = settings.model_dump(mode="json")
@@ -178,8 +189,10 @@ def _first_problem(error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"] if part not in ("sandbox", "openai"))
     if first["type"] == "extra_forbidden":
         return f"{place!r} is no setting; {_nearest(place, _known_keys())}"
-    given = repr(first["input"])[:LONGEST_SHOWN]
     message = first["msg"].removeprefix("Value error, ")
+    if not place:
+        return _one_line(message)
+    given = repr(first["input"])[:LONGEST_SHOWN]
     return f"{place}: {message}, not {given}"
 
 

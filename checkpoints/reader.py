@@ -15,7 +15,7 @@ from sqlite_utils import Database
 
 from drpo.checkpoints.rows import dumps
 from drpo.checkpoints.runs import is_owned, reading
-from drpo.graph.values import ROLES
+from drpo.graph.values import ROLES, ROOT
 
 KILLED = "the process ended without a word"
 
@@ -118,12 +118,17 @@ def _status(db: Database, path: Path) -> tuple[str, str | None]:
 
 
 def _best(db: Database) -> dict[str, Any] | None:
-    """The answer of a finished run, else the first of the last finished level's beam."""
+    """The answer of a finished run, else the first of the last finished level's beam.
+
+    Where the beam stays the root, it is the best path value so far instead.
+    """
     rows = list(
         db.query(
-            "select * from candidate where beam_rank is not null order by"
+            "select * from candidate where exists (select 1 from decision where node = 'advance'"
+            " and decision.level = candidate.level and candidate = candidate.id) order by"
             " id in (select candidate from decision where action = 'returned') desc,"
-            " level desc, beam_rank limit 1"
+            f" id = {ROOT}, beam_rank is null, iif(beam_rank is null, 0, level) desc, beam_rank,"
+            " reward is null, path_sum / path_count desc, id limit 1"
         )
     )
     if not rows:
@@ -174,7 +179,9 @@ def _cost(db: Database) -> float | None:
 
 def _level(db: Database) -> int:
     """Levels finished, the root's included."""
-    [row] = db.query("select coalesce(max(level), -1) + 1 as n from candidate where beam_rank >= 0")
+    [row] = db.query(
+        "select coalesce(max(level), -1) + 1 as n from decision where node = 'advance'"
+    )
     return int(row["n"])
 
 

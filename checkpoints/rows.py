@@ -27,16 +27,17 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def query_row(query: Query) -> tuple[int, str, str, str]:
-    """(ordinal, id, messages, tags) as the table `query` has them."""
+def query_row(query: Query) -> tuple[int, str, str, str, str | None]:
+    """(ordinal, id, messages, tags, reference) as the table `query` has them."""
     turns = [[turn.role, turn.content] for turn in query.messages]
-    return (query.ordinal, query.id, dumps(turns), dumps(query.tags))
+    return (query.ordinal, query.id, dumps(turns), dumps(query.tags), query.reference)
 
 
 def query_of(row: Mapping[str, Any]) -> Query:
-    """Back from its row."""
+    """Back from its row; a file of an older version knows no reference until it is resumed."""
     turns = tuple(Message(role, content) for role, content in json.loads(row["messages"]))
-    return Query(row["ordinal"], row["id"], turns, tuple(json.loads(row["tags"])))
+    tags = tuple(json.loads(row["tags"]))
+    return Query(row["ordinal"], row["id"], turns, tags, row.get("reference"))
 
 
 def selection_of(aspects: str, reason: str, notes: str) -> Selection:

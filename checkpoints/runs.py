@@ -62,7 +62,8 @@ def create_run(
                     (run_id, now(), now(), settings, dumps(fingerprint), version),
                 )
                 db.conn.executemany(
-                    "insert into query values (?, ?, ?, ?)", [query_row(query) for query in queries]
+                    "insert into query values (?, ?, ?, ?, ?)",
+                    [query_row(query) for query in queries],
                 )
     except (OSError, sqlite3.Error) as error:
         with suppress(OSError):

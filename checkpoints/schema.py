@@ -157,6 +157,12 @@ def m002_views(db: Database) -> None:
     )
 
 
+@migrations()
+def m003_reference(db: Database) -> None:
+    """A query may have a reference answer."""
+    _execute(db, "alter table query add column reference text")
+
+
 def _execute(db: Database, statements: str) -> None:
     """One by one: `executescript` would commit, and a migration is all or nothing."""
     for statement in statements.split(";"):

@@ -131,38 +131,38 @@ class RunStore:
         )
         return dict(rows)
 
-    async def add_rewrites(self, parent: int, answer: Answer[tuple[Rewrite, ...]]) -> None:
+    async def add_rewrites(
+        self, parent: int, first_item: int, answer: Answer[tuple[Rewrite, ...]]
+    ) -> None:
         """What the rewriter made of one candidate; several completions may share one call."""
         texts = [text for said in answer.value for text in (said.prompts or {}).values()]
         calls = answer.calls or (None,)
         rows = [
             (
                 parent,
-                item,
+                first_item + index,
                 None if said.prompts is None else dumps(_hashed(said.prompts)),
                 said.failure,
-                calls[min(item, len(calls) - 1)],
+                calls[min(index, len(calls) - 1)],
             )
-            for item, said in enumerate(answer.value)
+            for index, said in enumerate(answer.value)
         ]
         await self.write(
             add_text(texts), ("insert or replace into rewrite values (?, ?, ?, ?, ?)", rows)
         )
 
-    async def rewrites(self, parents: Sequence[int]) -> dict[int, list[Rewrite]]:
-        """Of each of these candidates, in the rewriter's order."""
+    async def rewrites(self, parent: int, first_item: int) -> list[Rewrite]:
+        """Of this candidate, from this number on, in the rewriter's order."""
         rows = await self.read(
-            "select parent, prompts, failure from rewrite"
-            f" where parent in ({_marks(parents)}) order by parent, item",
-            parents,
+            "select prompts, failure from rewrite where parent = ? and item >= ? order by item",
+            (parent, first_item),
         )
-        named = [(parent, prompts and json.loads(prompts), why) for parent, prompts, why in rows]
-        texts = await self._texts_of([prompts for _, prompts, _ in named if prompts])
-        found: dict[int, list[Rewrite]] = {parent: [] for parent in parents}
-        for parent, prompts, why in named:
-            filled = {name: texts[text] for name, text in prompts.items()} if prompts else None
-            found[parent].append(Rewrite(filled, why))
-        return found
+        named = [(prompts and json.loads(prompts), why) for prompts, why in rows]
+        texts = await self._texts_of([prompts for prompts, _ in named if prompts])
+        return [
+            Rewrite({n: texts[t] for n, t in prompts.items()} if prompts else None, why)
+            for prompts, why in named
+        ]
 
     async def admit(self, candidates: Sequence[Candidate], decisions: Sequence[Decision]) -> None:
         """New candidates, and what was refused."""
@@ -219,6 +219,16 @@ class RunStore:
         )
         return {candidate: (path_sum, count) for candidate, path_sum, count in rows}
 
+    async def standings(self, candidates: Sequence[int]) -> list[Standing]:
+        """Of candidates of earlier levels, by id, as `settle` left them: without their scores."""
+        # As one JSON list, because SQLite counts how many marks a statement has.
+        rows = await self.read(
+            "select id, reward, path_sum, path_count from candidate"
+            " where id in (select value from json_each(?)) order by id",
+            (dumps(list(candidates)),),
+        )
+        return [Standing(id_, reward, (), total, n) for id_, reward, total, n in rows]
+
     async def settle(
         self, standings: Sequence[Standing], beam: Sequence[int], decisions: Sequence[Decision]
     ) -> None:
@@ -236,15 +246,17 @@ class RunStore:
         )
 
     async def progress(self) -> tuple[int, list[tuple[int, float | None]]]:
-        """Levels finished, and id and path value of the last one's survivors, best first."""
+        """Levels finished, and id and path value of the last survivors, best first."""
+        [(levels,)] = await self.read(
+            "select coalesce(max(level), -1) + 1 from decision where node = 'advance'"
+        )
         rows = await self.read(
-            "select level, id, case when path_count then path_sum / path_count end"
+            "select id, case when path_count then path_sum / path_count end"
             " from candidate where beam_rank is not null"
             " and level = (select max(level) from candidate where beam_rank is not null)"
             " order by beam_rank"
         )
-        beam = [(candidate, value) for _, candidate, value in rows]
-        return (rows[0][0] + 1 if rows else 0), beam
+        return levels, [(candidate, value) for candidate, value in rows]
 
     async def set_status(self, status: str, reason: str | None, seconds: float) -> None:
         """Of the run; `seconds` is what this session of it took."""

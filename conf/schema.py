@@ -7,9 +7,11 @@ files.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from drpo.conf.locked import missing, unmarked, with_locked
 
 
 WorldName = Annotated[
@@ -35,7 +37,8 @@ class TaskSettings(Strict):
 
     description: str = ""
     locked: tuple[str, ...] = ()
-    """Sentences of the root prompt that every rewrite has to keep word for word."""
+    """Sentences of the root prompt that every rewrite has to keep word for word; those that the
+    root marks by `[[...]]` are among them."""
 
 
 class WorldSettings(Strict):
@@ -143,7 +146,8 @@ class RewardsSettings(Strict):
 class SearchSettings(Strict):
     """How the search goes; the `paper` preset is the method as published."""
 
-    strategy: Literal["beam", "greedy"]
+    strategy: Literal["beam", "greedy", "monte_carlo", "best_of_n"]
+    """Whom a level rewrites: the best W, the best one, the root at every level, the root once."""
     width: int = Field(ge=1, le=64)
     """W, how many candidates survive a level."""
     rewrites: int = Field(ge=1, le=64)
@@ -164,13 +168,15 @@ class SearchSettings(Strict):
     """Whether `admit` may refuse rewrites."""
     unscored: Literal["leave_out", "zero"]
     """What an unreadable verdict counts as: nothing, or (the paper) reward 0 and a skip."""
-    prompt_tokens: int = Field(ge=16, le=1_000_000)
+    max_prompt_tokens: int = Field(ge=16, le=1_000_000)
     """Longest prompt the guards let pass, in tokens, estimated as characters / 4."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.strategy == "greedy" and self.width != 1:
-            raise ValueError(f"greedy keeps one candidate a level, so width is 1, not {self.width}")
+        if self.strategy != "beam" and self.width != 1:
+            raise ValueError(
+                f"{self.strategy} rewrites one candidate a level, so width is 1, not {self.width}"
+            )
         return self
 
 
@@ -222,3 +228,25 @@ class Settings(Strict):
     data: DataSettings
     prompts: PromptsSettings
     storage: StorageSettings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _marks(cls, values: Any) -> Any:
+        root = _as_prompts(values.get("root")) if isinstance(values, dict) else None
+        if not isinstance(root, dict) or not all(isinstance(text, str) for text in root.values()):
+            return values
+        plain, locked = {}, []
+        for name, text in root.items():
+            try:
+                plain[name], sentences = unmarked(text)
+            except ValueError as error:
+                raise ValueError(f"root: prompt {name!r}: {error}") from None
+            locked += sentences
+        return {**values, "root": plain, "task": with_locked(values.get("task"), locked)}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        lost = missing(self.task.locked, self.root.values())
+        if lost is not None:
+            raise ValueError(f"task.locked: {lost!r} is no sentence of the root prompt")
+        return self

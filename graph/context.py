@@ -79,12 +79,14 @@ class Store(Protocol):
         """The candidate and its ancestors, oldest first, at most `length` of them."""
         ...
 
-    async def add_rewrites(self, parent: int, answer: Answer[tuple[Rewrite, ...]]) -> None:
-        """What the rewriter made of one candidate."""
+    async def add_rewrites(
+        self, parent: int, first_item: int, answer: Answer[tuple[Rewrite, ...]]
+    ) -> None:
+        """What the rewriter made of one candidate, numbered from `first_item` on."""
         ...
 
-    async def rewrites(self, parents: Sequence[int]) -> dict[int, list[Rewrite]]:
-        """Of each of these candidates, in the rewriter's order."""
+    async def rewrites(self, parent: int, first_item: int) -> list[Rewrite]:
+        """Of this candidate, from this number on, in the rewriter's order."""
         ...
 
     async def admit(self, candidates: Sequence[Candidate], decisions: Sequence[Decision]) -> None:
@@ -105,6 +107,10 @@ class Store(Protocol):
 
     async def path_sums(self, candidates: Sequence[int]) -> dict[int, tuple[float, int]]:
         """Sum and number of the rewards on the path up to each candidate's parent."""
+        ...
+
+    async def standings(self, candidates: Sequence[int]) -> list[Standing]:
+        """Of candidates of earlier levels, by id, as `settle` left them: without their scores."""
         ...
 
     async def settle(

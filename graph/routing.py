@@ -43,7 +43,7 @@ def after_advance(state: SearchState) -> Sequence[Send] | str:
     if "answer" in state:
         return END
     rewrites = [
-        Send("rewrite", RewriteTask(candidate=candidate))
+        Send("rewrite", RewriteTask(level=state["level"], candidate=candidate))
         for candidate in state["beam"]
         if candidate not in state["skips"]
     ]

@@ -56,6 +56,8 @@ class QueryTask(TypedDict):
 class RewriteTask(TypedDict):
     """What `Send` carries to `rewrite`."""
 
+    level: int
+    """The one its rewrites belong to."""
     candidate: int
 
 

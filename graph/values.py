@@ -21,6 +21,9 @@ Origin = Literal["root", "rewrite", "skip", "carried"]
 Prompts = Mapping[str, str]
 """The texts being optimized, by name; a chat model has one entry, `system`."""
 
+ROOT = 0
+"""Id of the candidate the search starts from; it counts in no path value."""
+
 LOWEST_SCORE = 1.0
 HIGHEST_SCORE = 5.0
 
@@ -44,6 +47,8 @@ class Query:
     messages: tuple[Message, ...]
     """The turns, the last one the user's; a plain text query has one."""
     tags: tuple[str, ...] = ()
+    reference: str | None = None
+    """An answer for the judge alone to compare with, not the only right one."""
 
     @property
     def text(self) -> str:
@@ -85,6 +90,10 @@ class Candidate:
     origin: Origin
     item: int | None = None
     """Which of its parent's rewrites it is; None where it is none."""
+
+    def first_item(self, level: int, rewrites: int) -> int:
+        """Number of its first rewrite at `level`: they are numbered on where it has several."""
+        return (level - self.level - 1) * rewrites
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 
 from drpo.graph.context import Context
 from drpo.graph.state import SearchState, SearchUpdate
-from drpo.graph.values import Candidate, Decision, Origin, Prompts, Rewrite
+from drpo.graph.values import ROOT, Candidate, Decision, Origin, Prompts, Rewrite
 from drpo.nodes.guards import Situation, identity, refusal
 
 
@@ -20,14 +20,14 @@ async def admit(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
     """The candidates of this level."""
     context, door = runtime.context, _Door(state, runtime.context)
     if not state["beam"]:
-        door.admitted.append(Candidate(0, 0, None, context.root, "root"))
+        door.admitted.append(Candidate(ROOT, 0, None, context.root, "root"))
     parents = {parent.id: parent for parent in await context.store.candidates(state["beam"])}
-    rewrites = await context.store.rewrites(state["beam"])
     for parent in (parents[survivor] for survivor in state["beam"]):
         if parent.id in state["skips"]:
             door.repeat(parent, "skip")
         else:
-            door.rewrites(parent, rewrites[parent.id])
+            first = parent.first_item(state["level"], context.search.rewrites)
+            door.rewrites(parent, await context.store.rewrites(parent.id, first), first)
     await context.store.admit(door.admitted, door.refused)
     first = state["next_candidate"]
     return {"first_candidate": first, "next_candidate": first + len(door.admitted)}
@@ -47,10 +47,10 @@ class _Door:
         """The parent once more, unchanged."""
         self._add(parent, parent.prompts, origin)
 
-    def rewrites(self, parent: Candidate, rewrites: Sequence[Rewrite]) -> None:
+    def rewrites(self, parent: Candidate, rewrites: Sequence[Rewrite], first_item: int) -> None:
         """Those that no guard refuses; with none, the parent is carried on (FAULTS M7)."""
         before = len(self.admitted)
-        for item, said in enumerate(rewrites):
+        for item, said in enumerate(rewrites, first_item):
             if said.prompts is None:
                 self._decide(parent, item, "unreadable", said.failure or "")
                 continue
@@ -73,7 +73,7 @@ class _Door:
             siblings={identity(each.prompts) for each in self.admitted if each.origin == "rewrite"},
             queries=context.order.queries,
             locked=context.task.locked,
-            token_cap=context.search.prompt_tokens,
+            token_cap=context.search.max_prompt_tokens,
         )
         return refusal(prompts, situation)
 

@@ -13,7 +13,7 @@ from langgraph.runtime import Runtime
 from drpo.conf.schema import SearchSettings
 from drpo.graph.context import Context
 from drpo.graph.state import SearchState, SearchUpdate, level_candidates
-from drpo.graph.values import HIGHEST_SCORE, Decision, Evaluation, Standing, mean
+from drpo.graph.values import HIGHEST_SCORE, ROOT, Decision, Evaluation, Standing, mean
 
 NOTHING_READABLE = "no verdict on it can be read"
 
@@ -21,24 +21,28 @@ NOTHING_READABLE = "no verdict on it can be read"
 async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
     """The beam of the next level, or the answer."""
     context = runtime.context
-    standings = await _standings(level_candidates(state), context)
+    candidates = level_candidates(state)
+    standings = await _standings(candidates, context)
+    beam = await context.store.standings(state["beam"])
     terminal = context.strategy.stop(state["level"], state["level_limit"], context.order.levels)
-    kept = context.strategy.keep(standings, context.search.width)
-    skips = {} if terminal else _skips(kept, context.search)
-    decisions = [_place(at, kept, state["level"]) for at in standings]
+    kept = context.strategy.keep(standings, context.search.width, beam)
+    judged_here = [at for at in kept if at.candidate in candidates]
+    skips = {} if terminal else _skips(judged_here, context.search)
+    decisions = [_place(at, kept, state["level"], candidates) for at in standings]
     decisions += [
         Decision("skip", state["level"], candidate, -1, "skipped", reason)
         for candidate, reason in skips.items()
     ]
-    beam = [at.candidate for at in kept]
+    survivors = [at.candidate for at in kept]
     if terminal:
-        answer = context.strategy.answer(standings).candidate
+        earlier = await context.store.standings(range(state["first_candidate"]))
+        answer = context.strategy.answer(standings, earlier).candidate
         decisions.append(_returned(answer, state["level"]))
-        await context.store.settle(standings, beam, decisions)
-        return {"beam": beam, "skips": [], "answer": answer}
-    await context.store.settle(standings, beam, decisions)
+        await context.store.settle(standings, survivors, decisions)
+        return {"beam": survivors, "skips": [], "answer": answer}
+    await context.store.settle(standings, survivors, decisions)
     return {
-        "beam": beam,
+        "beam": survivors,
         "skips": list(skips),
         "level": state["level"] + 1,
         "level_limit": extended(state["level_limit"], len(skips), context.search),
@@ -78,7 +82,7 @@ def standing(
     reward = mean(value for value in rewards if value is not None)
     scores = tuple(score for found in evaluations for score in found.verdict.values)
     path_sum, path_count = path
-    if reward is not None and candidate != 0:
+    if reward is not None and candidate != ROOT:
         path_sum, path_count = path_sum + reward, path_count + 1
     return Standing(candidate, reward, scores, path_sum, path_count)
 
@@ -110,7 +114,9 @@ def skip_reason(at: Standing, search: SearchSettings) -> str | None:
     return None
 
 
-def _place(at: Standing, kept: Sequence[Standing], level: int) -> Decision:
+def _place(
+    at: Standing, kept: Sequence[Standing], level: int, candidates: Sequence[int]
+) -> Decision:
     names = [other.candidate for other in kept]
     if at.candidate in names:
         rank = names.index(at.candidate) + 1
@@ -119,7 +125,9 @@ def _place(at: Standing, kept: Sequence[Standing], level: int) -> Decision:
     if at.reward is None:
         return Decision("advance", level, at.candidate, -1, "dropped", NOTHING_READABLE)
     last = kept[-1]
-    if last.reward is not None and at.path_value == last.path_value:
+    if last.candidate not in candidates:
+        reason = f"path value {at.path_value:.4g}; only candidate {last.candidate} is rewritten"
+    elif last.reward is not None and at.path_value == last.path_value:
         reason = (
             f"ties with candidate {last.candidate} at path value {at.path_value:.4g}, came later"
         )
@@ -129,5 +137,5 @@ def _place(at: Standing, kept: Sequence[Standing], level: int) -> Decision:
 
 
 def _returned(answer: int, level: int) -> Decision:
-    reason = "best path value among the terminal candidates"
+    reason = "best path value among the candidates to choose from"
     return Decision("answer", level, answer, -1, "returned", reason)

@@ -14,9 +14,10 @@ from drpo.graph.values import Prompts, Query
 
 CHARACTERS_PER_TOKEN = 4
 SHORTEST_COPY = 24
-"""Characters from which on a query inside a prompt counts as copied: shorter ones are phrases."""
+"""Characters from which on a query or reference inside a prompt counts as copied: shorter ones
+are phrases."""
 
-_VARIABLE = re.compile(r"\{[A-Za-z_]\w*\}")
+_BRACES = re.compile(r"\{\{|\}\}|\{[A-Za-z_]\w*\}")
 _URL = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
 _JUDGE = re.compile(
     r"\b(?:judges?|graders?|evaluators?|raters?)\b"
@@ -59,6 +60,12 @@ def identity(prompts: Prompts) -> tuple[tuple[str, str], ...]:
     )
 
 
+def variables(text: str) -> list[str]:
+    """Each `{name}` once, in order; doubled braces are escaped ones, or another language's."""
+    found = dict.fromkeys(_BRACES.findall(text))
+    return [each for each in found if each not in ("{{", "}}")]
+
+
 def _empty(prompts: Prompts, _: Situation) -> str | None:
     for name, text in prompts.items():
         if not text.strip():
@@ -85,9 +92,13 @@ def _too_long(prompts: Prompts, situation: Situation) -> str | None:
 def _copies_query(prompts: Prompts, situation: Situation) -> str | None:
     text, before = _flat(prompts), _flat(situation.root)
     for query in situation.queries:
-        asked = _folded(query.messages[-1].content)
-        if len(asked) >= SHORTEST_COPY and asked in text and asked not in before:
-            return f"copies training query {query.id!r}"
+        for what, source in (
+            ("training", query.messages[-1].content),
+            ("the reference answer of", query.reference),
+        ):
+            copy = _folded(source or "")
+            if len(copy) >= SHORTEST_COPY and copy in text and copy not in before:
+                return f"copies {what} query {query.id!r}"
     return None
 
 
@@ -101,9 +112,17 @@ def _loses_locked(prompts: Prompts, situation: Situation) -> str | None:
 
 def _loses_variable(prompts: Prompts, situation: Situation) -> str | None:
     for name, text in situation.root.items():
-        lost = set(_VARIABLE.findall(text)) - set(_VARIABLE.findall(prompts.get(name, "")))
+        lost = set(variables(text)) - set(variables(prompts.get(name, "")))
         if lost:
             return f"prompt {name!r} loses the variable {min(lost)}"
+    return None
+
+
+def _invents_variable(prompts: Prompts, situation: Situation) -> str | None:
+    for name, text in prompts.items():
+        new = set(variables(text)) - set(variables(situation.root.get(name, "")))
+        if new:
+            return f"prompt {name!r} invents the variable {min(new)}"
     return None
 
 
@@ -143,6 +162,7 @@ GUARDS: Sequence[Guard] = (
     _copies_query,
     _loses_locked,
     _loses_variable,
+    _invents_variable,
     _addresses_judge,
     _brings_address,
 )

@@ -64,6 +64,7 @@ def _unscored(sample: Sample, selection: Selection | None) -> str | None:
 def _request(
     place: Place, sample: Sample, selection: Selection, context: Context
 ) -> Request[Verdict]:
+    query = context.order.queries[place.query]
     return Request(
         role="judge",
         level=place.level,
@@ -74,7 +75,8 @@ def _request(
             "judge",
             description=context.task.description,
             aspects=selection.aspects,
-            query=context.order.queries[place.query].text,
+            query=query.text,
+            reference=query.reference,
             answer=sample.text,
         ),
         parse=partial(read_verdict, aspects=selection.aspects),

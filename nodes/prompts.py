@@ -36,8 +36,18 @@ BLOCKS: Mapping[str, tuple[str, ...]] = {
 
 VALUES: Mapping[str, frozenset[str]] = {
     "select_rewards": frozenset({"description", "aspects", "fewest", "most", "query"}),
-    "judge": frozenset({"description", "aspects", "query", "answer"}),
-    "rewrite": frozenset({"description", "locked", "prompts", "history", "evaluations"}),
+    "judge": frozenset({"description", "aspects", "query", "reference", "answer"}),
+    "rewrite": frozenset(
+        {
+            "description",
+            "locked",
+            "variables",
+            "max_prompt_tokens",
+            "prompts",
+            "history",
+            "evaluations",
+        }
+    ),
     "target_chat": frozenset({"prompts", "example"}),
     "target_text": frozenset({"prompts", "examples", "turns"}),
 }

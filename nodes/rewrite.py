@@ -16,6 +16,7 @@ from drpo.graph.context import Context
 from drpo.graph.requests import Answer, Request
 from drpo.graph.state import RewriteTask, SearchUpdate
 from drpo.graph.values import Candidate, Evaluation, Rewrite
+from drpo.nodes.guards import variables
 from drpo.nodes.messages import system_and_user
 from drpo.nodes.parsing import read_rewrites
 
@@ -24,9 +25,10 @@ async def rewrite(state: RewriteTask, runtime: Runtime[Context]) -> SearchUpdate
     """Store M rewrites of one candidate; one that cannot be read has its reason instead."""
     context = runtime.context
     *ancestors, parent = await context.store.path(state["candidate"], context.search.history + 1)
-    answer = await context.caller.ask(await _request(parent, ancestors, context))
+    answer = await context.caller.ask(await _request(state["level"], parent, ancestors, context))
     rewrites = _as_many_as(context.search.rewrites, answer.value)
-    await context.store.add_rewrites(parent.id, Answer(rewrites, answer.calls))
+    first = parent.first_item(state["level"], context.search.rewrites)
+    await context.store.add_rewrites(parent.id, first, Answer(rewrites, answer.calls))
     return {}
 
 
@@ -36,12 +38,12 @@ def _as_many_as(wanted: int, said: tuple[Rewrite, ...]) -> tuple[Rewrite, ...]:
 
 
 async def _request(
-    current: Candidate, ancestors: Sequence[Candidate], context: Context
+    level: int, current: Candidate, ancestors: Sequence[Candidate], context: Context
 ) -> Request[tuple[Rewrite, ...]]:
     evaluations = await context.store.evaluations([current.id])
     return Request(
         role="rewriter",
-        level=current.level + 1,
+        level=level,
         candidate=current.id,
         query=None,
         messages=system_and_user(
@@ -49,14 +51,28 @@ async def _request(
             "rewrite",
             description=context.task.description,
             locked=context.task.locked,
+            **_limits(context),
             prompts=current.prompts,
             history=[earlier.prompts for earlier in ancestors],
             evaluations=[_shown(evaluation, context) for evaluation in evaluations],
         ),
         parse=partial(read_rewrites, names=tuple(current.prompts), current=dict(current.prompts)),
+        # A parent may be rewritten at several levels; without it the ledger would repeat itself.
+        sample=current.first_item(level, context.search.rewrites),
         n=context.search.rewrites,
         schema=schema(current.prompts),
     )
+
+
+def _limits(context: Context) -> dict[str, Any]:
+    """What the guards hold a rewrite to; without guards there is nothing to tell."""
+    if not context.search.guards:
+        return {"variables": {}, "max_prompt_tokens": None}
+    named = {name: variables(text) for name, text in context.root.items()}
+    return {
+        "variables": {name: found for name, found in named.items() if found},
+        "max_prompt_tokens": context.search.max_prompt_tokens,
+    }
 
 
 def _shown(evaluation: Evaluation, context: Context) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class ScriptedCaller:
             return (self.selection,)
         assert request.candidate is not None
         if request.role == "rewriter":
-            return tuple(self.rewrites(request.candidate, item) for item in range(request.n))
+            items = range(request.sample, request.sample + request.n)
+            return tuple(self.rewrites(request.candidate, item) for item in items)
         assert request.query is not None
         if request.role == "target":
             return (f"answer of {request.candidate} to {request.query}",)
@@ -86,11 +87,18 @@ class Searched:
 
 
 async def searched(
-    caller: ScriptedCaller, folder: Path, *overrides: str, queries: int = 6
+    caller: ScriptedCaller,
+    folder: Path,
+    *overrides: str,
+    queries: int = 6,
+    reference: str | None = None,
 ) -> Searched:
     """A whole search through the compiled graph, answered by the script."""
     settings = compose_settings(["data.shuffle=false", *overrides])
-    asked = [Query(n, f"q{n}", (Message("user", f"question {n}"),)) for n in range(queries)]
+    asked = [
+        Query(n, f"q{n}", (Message("user", f"question {n}"),), reference=reference)
+        for n in range(queries)
+    ]
     run = create_run(
         folder,
         settings=settings.model_dump_json(),

@@ -56,7 +56,9 @@ def rewarder_turns(query: str = "Am I ill?") -> list[dict[str, str]]:
 
 def judge_turns(answer: str = "Perhaps.") -> list[dict[str, str]]:
     """What the judge is asked."""
-    return filled("judge", description="", aspects=ASPECTS, query="Am I ill?", answer=answer)
+    return filled(
+        "judge", description="", aspects=ASPECTS, query="Am I ill?", reference=None, answer=answer
+    )
 
 
 def rewriter_turns(**prompts: str) -> list[dict[str, str]]:
@@ -72,6 +74,8 @@ def rewriter_turns(**prompts: str) -> list[dict[str, str]]:
         "rewrite",
         description="clinics",
         locked=[],
+        variables={},
+        max_prompt_tokens=1000,
         prompts=prompts or {"system": ROOT},
         history=[{"system": "You are here."}],
         evaluations=[evaluation],

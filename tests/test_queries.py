@@ -10,7 +10,7 @@ import pytest
 from drpo.conf.schema import DataSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Message, Query
-from drpo.queries import LONGEST_QUERY, load_queries
+from drpo.queries import LONGEST_QUERY, load_queries, own_queries
 
 TAGS = [
     "everyday",
@@ -73,6 +73,29 @@ def test_several_turns_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"text": "One?", "reference": " 1, say. "}\n{"text": "Two?"}'),
+        ("a.jsonl", '{"messages": [{"role": "user", "content": "One?"}], "reference": "1, say."}'),
+        ("a.csv", 'text,reference\nOne?,"1, say."\nTwo?,\n'),
+    ],
+)
+def test_a_query_may_have_a_reference_answer(name: str, text: str, tmp_path: Path) -> None:
+    """Beside text or turns; the others have none."""
+    path = tmp_path / name
+    path.write_text(text)
+    first, *others = load(path)
+    assert (first.text, first.reference) == ("One?", "1, say.")
+    assert all(query.reference is None for query in others)
+
+
+def test_queries_from_python_keep_their_reference_answer() -> None:
+    """And plain texts have none."""
+    given = Query(7, "a", (Message("user", "One?"),), reference="1")
+    assert [query.reference for query in own_queries([given, "Two?"])] == ["1", None]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("a.jsonl", b"", "no queries"),
@@ -87,6 +110,8 @@ def test_several_turns_are_kept(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "' + b"x" * (LONGEST_QUERY + 1) + b'"}', "at most"),
         ("a.jsonl", b'{"text": "\xff"}', "not UTF-8"),
         ("a.csv", b"query\na\n", "columns"),
+        ("a.csv", b"text,reference,note\na,b,c\n", "columns are text and.* id, tags and reference"),
+        ("a.jsonl", b'{"text": "a", "reference": ""}', "reference"),
         ("a.txt", b"a\na\n", "the same query"),
         ("a.yaml", b"a", ".jsonl, .csv, .txt"),
         ("a.jsonl", b"[" * 100_000, "not JSON"),

@@ -88,7 +88,13 @@ def selecting(query: str, aspects: Sequence[Aspect] = POOL, most: int = 5) -> tu
 
 def judging(query: str, answer: str, aspects: Sequence[Aspect] = POOL) -> tuple[Message, ...]:
     return system_and_user(
-        TEMPLATES, "judge", description="", aspects=aspects, query=query, answer=answer
+        TEMPLATES,
+        "judge",
+        description="",
+        aspects=aspects,
+        query=query,
+        reference=None,
+        answer=answer,
     )
 
 
@@ -107,6 +113,8 @@ def rewriting(
         "rewrite",
         description="",
         locked=locked,
+        variables={},
+        max_prompt_tokens=1000,
         prompts=prompts,
         history=[{"system": "You help."}],
         evaluations=[evaluation],

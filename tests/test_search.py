@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 from scripted import ScriptedCaller, Searched, ids, rewriting, searched, selecting
 
+import drpo
+from drpo.checkpoints.reader import summary, tree
 from drpo.graph.requests import Request
+from drpo.queries import own_queries
+from drpo.run import most_calls
+from drpo.settings import compose_settings
 
 SMALL = ("search.levels=4", "search.max_extension=0", "search.guards=false")
 
@@ -221,6 +226,70 @@ async def test_the_task_reaches_everybody_but_the_target(tmp_path: Path) -> None
         assert told == (request.role != "target")
 
 
+async def test_the_judge_alone_sees_the_reference_answer(tmp_path: Path) -> None:
+    """Target, rewarder and rewriter do not."""
+    caller = ScriptedCaller(by_candidate)
+    await searched(caller, tmp_path, *SMALL, reference="forty-two")
+    for request in caller.asked:
+        shown = any("forty-two" in message.content for message in request.messages)
+        assert shown == (request.role == "judge")
+
+
+VARIABLES = 'root="Greet {customer} by {name}. Answer {{like}} {\\"a\\": 1}."'
+
+
+@pytest.mark.parametrize(("search", "told"), [("quick", True), ("paper", False)])
+async def test_the_rewriter_hears_of_variables_and_length_where_there_are_guards(
+    search: str, told: bool, tmp_path: Path
+) -> None:
+    """Of those of the root, and not of other braces."""
+    caller = ScriptedCaller(by_candidate)
+    await searched(caller, tmp_path, f"search={search}", "search.levels=2", VARIABLES)
+    text = caller.of("rewriter")[0].messages[1].content
+    assert ("Keep {customer}, {name} exactly as written" in text) is told
+    assert ("longer than 1000 tokens" in text) is told
+
+
+async def test_variables_reach_the_target_as_they_are(tmp_path: Path) -> None:
+    """No template fills them in."""
+    caller = ScriptedCaller(by_candidate)
+    await searched(caller, tmp_path, "search.levels=1", VARIABLES)
+    assert caller.of("target")[0].messages[0].content == (
+        'Greet {customer} by {name}. Answer {{like}} {"a": 1}.'
+    )
+
+
+async def test_an_invented_variable_is_refused(tmp_path: Path) -> None:
+    """With the variable in the reason; the paper's preset lets it in."""
+    texts = ("Greet {name}.", "Be kind.", "Be brief.")
+    caller = ScriptedCaller(by_candidate, rewrites=lambda _, item: rewriting(texts[item]))
+    guarded = await searched(caller, tmp_path, "search.levels=2")
+    free = await searched(caller, tmp_path, "search=paper", "search.levels=2")
+    assert (len(guarded.level(1)), len(free.level(1))) == (2, 3)
+    [refused] = [each for each in guarded.nodes[0]["rewrites"] if each["refused"]]
+    assert refused["reason"] == "prompt 'system' invents the variable {name}"
+
+
+async def test_a_rewrite_over_the_most_tokens_is_refused(tmp_path: Path) -> None:
+    """64 characters are 16 tokens."""
+    caller = ScriptedCaller(by_candidate, rewrites=lambda _, n: rewriting(str(n) * (63 + n)))
+    found = await searched(caller, tmp_path, "search.levels=2", "search.max_prompt_tokens=16")
+    refused = [each["item"] for each in found.nodes[0]["rewrites"] if each["refused"]]
+    assert refused == [2]
+
+
+async def test_a_sentence_that_the_root_marks_is_kept(tmp_path: Path) -> None:
+    """The rewriter is told of it, and a rewrite without it is refused."""
+    caller = ScriptedCaller(
+        by_candidate,
+        rewrites=lambda _, item: rewriting("Be kind. Be brief." if item == 1 else f"Be {item}."),
+    )
+    found = await searched(caller, tmp_path, 'root="You help. [[Be kind.]]"', "search.levels=2")
+    assert found.nodes[0]["prompts"] == {"system": "You help. Be kind."}
+    assert "Be kind.\n</locked-" in caller.of("rewriter")[0].messages[1].content
+    assert [node["prompts"]["system"] for node in found.level(1)] == ["Be kind. Be brief."]
+
+
 async def test_new_aspects_need_a_definition(tmp_path: Path) -> None:
     """A bare name that the pool does not have is left out, with a note."""
     caller = ScriptedCaller(by_candidate, selection=selecting("clarity", "Novelty"))
@@ -246,3 +315,121 @@ async def test_greedy_keeps_one(tmp_path: Path) -> None:
         assert kept["path_value"] == max(
             (n["path_value"] for n in found.level(level)), default=None
         )
+
+
+MONTE_CARLO = ("search=monte_carlo", "search.levels=4", "search.queries_per_level=1")
+
+
+async def test_monte_carlo_rewrites_the_root_at_every_level(tmp_path: Path) -> None:
+    """Never its offspring."""
+    found = await searched(ScriptedCaller(by_candidate), tmp_path, *MONTE_CARLO)
+    assert [len(found.level(level)) for level in range(4)] == [1, 3, 3, 3]
+    assert {node["parent"] for node in found.nodes[1:]} == {0}
+
+
+async def test_monte_carlo_asks_for_other_rewrites_at_each_level(tmp_path: Path) -> None:
+    """The same question under new sample indices, which are the rewrites' numbers too."""
+    caller = ScriptedCaller(by_candidate)
+    found = await searched(caller, tmp_path, *MONTE_CARLO)
+    asked = caller.of("rewriter")
+    assert [(each.level, each.sample) for each in asked] == [(1, 0), (2, 3), (3, 6)]
+    assert len({node["prompts"]["system"] for node in found.nodes}) == 10
+
+
+async def test_monte_carlo_returns_the_best_of_all_levels(tmp_path: Path) -> None:
+    """The earlier of equals, and never the root, however good it is."""
+    caller = ScriptedCaller(lambda candidate, query: {0: 4.4, 5: 4, 8: 4}.get(candidate, 3))
+    found = await searched(caller, tmp_path, *MONTE_CARLO)
+    assert found.told["best"]["candidate"] == 5
+    assert [step["level"] for step in found.told["best"]["path"]] == [0, 2]
+    assert found.told["level"] == 4
+
+
+async def test_the_trace_of_monte_carlo_tells_the_fate_of_every_rewrite(tmp_path: Path) -> None:
+    """Those of one level do not stand in for those of another, refused ones among them."""
+    caller = ScriptedCaller(
+        by_candidate,
+        rewrites=lambda candidate, item: "no idea" if item == 4 else rewriting(f"better {item}"),
+    )
+    found = await searched(caller, tmp_path, *MONTE_CARLO)
+    told = found.nodes[0]["rewrites"]
+    assert [each["item"] for each in told] == list(range(9))
+    assert [each["candidate"] for each in told] == [1, 2, 3, 4, None, 5, 6, 7, 8]
+    assert [each["item"] for each in told if each["refused"]] == [4]
+
+
+async def test_monte_carlo_skips_the_root_only_at_its_own_level(tmp_path: Path) -> None:
+    """Perfect at level 0, it is carried on once, and rewritten from then on."""
+    caller = ScriptedCaller(lambda candidate, query: 5)
+    found = await searched(caller, tmp_path, *MONTE_CARLO)
+    assert [node["origin"] for node in found.nodes] == ["root", "skip"] + ["rewrite"] * 6
+
+
+@pytest.mark.parametrize("calls", [25, 40, 58])
+async def test_monte_carlo_is_resumed_to_the_same_tree(calls: int, tmp_path: Path) -> None:
+    """Stopped, it tells the best so far of all levels; resumed, it pays for nothing twice."""
+    words = ("search=monte_carlo", "search.levels=5", "seed=2")
+    whole = (await drpo.optimize(*words, runs=tmp_path / "whole")).summary
+    with pytest.raises(drpo.BudgetReached):
+        await drpo.optimize(*words, f"budget.calls={calls}", runs=tmp_path)
+    [path] = tmp_path.glob("*.sqlite")
+    told = summary(path)
+    values = [n["path_value"] for n in tree(path) if 0 < n["level"] < told["level"]]
+    assert told["best"]["path_value"] == max(values)
+    resumed = (await drpo.resume(None, "budget.calls=null", runs=tmp_path)).summary
+    assert resumed["tree_sha256"] == whole["tree_sha256"]
+    assert [each["new"] for each in resumed["calls"].values()] == [
+        each["new"] for each in whole["calls"].values()
+    ]
+
+
+async def test_monte_carlo_does_not_depend_on_how_many_completions_a_call_has(
+    tmp_path: Path,
+) -> None:
+    """One by one, the sample indices of its levels do not overlap."""
+    trees = {
+        (
+            await drpo.optimize(
+                "search=monte_carlo",
+                "search.levels=4",
+                f"models.rewriter.multiple={multiple}",
+                runs=tmp_path,
+            )
+        ).summary["tree_sha256"]
+        for multiple in ("true", "false")
+    }
+    assert len(trees) == 1
+
+
+@pytest.mark.parametrize("levels", [1, 2, 9])
+async def test_best_of_n_rewrites_the_root_once(levels: int, tmp_path: Path) -> None:
+    """Whatever the number of levels, and all rewrites meet the same queries."""
+    found = await searched(
+        ScriptedCaller(by_candidate), tmp_path, "search=best_of_n", f"search.levels={levels}"
+    )
+    assert [len(found.level(level)) for level in range(3)] == [1, 16, 0]
+    met = {tuple(said["query"] for said in node["verdicts"]) for node in found.level(1)}
+    assert [len(each) for each in met] == [4]
+
+
+async def test_best_of_n_returns_the_best(tmp_path: Path) -> None:
+    """By the mean over its queries."""
+    caller = ScriptedCaller(lambda candidate, query: 3 + (candidate == 11) * (1 + query % 2) / 2)
+    found = await searched(caller, tmp_path, "search=best_of_n")
+    assert found.told["best"]["candidate"] == 11
+
+
+@pytest.mark.parametrize(
+    "words",
+    [MONTE_CARLO, ("search=best_of_n", "search.levels=9"), ("search=quick",)],
+)
+async def test_no_search_makes_more_calls_than_was_said(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Not one more; those of which every level rewrites one candidate need them all."""
+    caller = ScriptedCaller(by_candidate)
+    await searched(caller, tmp_path, *words)
+    queries = own_queries(f"question {n}" for n in range(6))
+    bound = most_calls(compose_settings(words), queries)
+    assert len(caller.asked) <= bound
+    assert len(caller.asked) == bound or words == ("search=quick",)

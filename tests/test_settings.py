@@ -9,6 +9,7 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from drpo.conf.schema import Settings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES
 from drpo.settings import compose_settings, with_overrides
@@ -41,10 +42,13 @@ def test_the_papers_preset_is_the_papers() -> None:
         ("search=papr", "did you mean paper"),
         ("search.levls=3", "did you mean search.levels"),
         ("+search.levls=3", "did you mean search.levels"),
+        ("search.prompt_tokens=99", "did you mean search.max_prompt_tokens"),
         ("search.levels=0", "search.levels: .*greater than or equal to 1"),
         ("search.skip_above=nan", "search.skip_above"),
         ("search.unscored=nothing", "'leave_out' or 'zero'"),
         ("search=greedy search.width=2", "width is 1"),
+        ("search=monte_carlo search.width=2", "width is 1"),
+        ("search=best_of_n search.width=2", "width is 1"),
         ("rewards=static rewards.fixed=[]", "at least one aspect"),
         ("rewards=static rewards.fixed=[Wit]", "'Wit', which is not in pool"),
         ("rewards.fewest=9", "fewest"),
@@ -54,6 +58,13 @@ def test_the_papers_preset_is_the_papers() -> None:
         ("seed=-1", "seed"),
         ("root=", "root"),
         ("root=@nix.md", "cannot read 'nix.md'"),
+        ('root="[[Be_kind."', r"root: prompt 'system': every \[\[ needs one \]\]"),
+        ('root="Be_kind.]]"', "every"),
+        ('root="[[Be_[[very]]_kind.]]"', "none inside"),
+        ('root="]]Be_kind.[["', "every"),
+        ('root="Be_kind._[[]]"', "nothing between"),
+        ('root={system:a,planner:"[[b"}', "root: prompt 'planner': every"),
+        ("task.locked=[Be_rude.]", "'Be_rude.' is no sentence of the root prompt"),
         ("a b", "key=value"),
         ("=3", "."),
         ("seed=${nix}", "nix"),
@@ -73,6 +84,32 @@ def test_a_root_prompt_comes_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.md"
     path.write_text("Be {kind} to ${oc.env:HOME}.\n", "utf-8")
     assert compose_settings([f"root=@{path}"]).root == {"system": "Be {kind} to ${oc.env:HOME}."}
+
+
+MARKED = "You help.\n[[Never mention  prices.]] Be kind. [[ Be brief. ]]"
+
+
+def test_a_marked_sentence_is_locked_and_loses_its_marks(tmp_path: Path) -> None:
+    """Whether the root is a text, a file or one prompt of several."""
+    path = tmp_path / "mine.md"
+    path.write_text(MARKED)
+    given = [f"root=@{path}", f'root="{MARKED}"', f'root={{system: "{MARKED}", planner: plan}}']
+    for override in given:
+        settings = compose_settings([override])
+        assert settings.task.locked == ("Never mention  prices.", "Be brief.")
+        assert settings.root["system"] == "You help.\nNever mention  prices. Be kind.  Be brief. "
+
+
+def test_marked_and_configured_sentences_are_locked_once() -> None:
+    """The configured ones first."""
+    words = ['root="[[Be kind.]] Be brief."', 'task.locked=["Be brief.","Be kind."]']
+    assert compose_settings(words).task.locked == ("Be brief.", "Be kind.")
+
+
+def test_locked_sentences_are_the_same_when_settings_are_read_again() -> None:
+    """As a resumed run does."""
+    settings = compose_settings(['root="[[Be kind.]] Be brief."'])
+    assert Settings.model_validate_json(settings.model_dump_json()) == settings
 
 
 def test_several_prompts_may_be_given() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ from drpo.graph.values import (
 )
 
 QUERIES = [
-    Query(0, "a", (Message("user", "One?"),), ("x",)),
+    Query(0, "a", (Message("user", "One?"),), ("x",), "1, say."),
     Query(1, "b", (Message("user", "1"), Message("assistant", "2"), Message("user", "3 \u00e9"))),
 ]
 
@@ -71,10 +72,28 @@ def candidate(ordinal: int, parent: int | None = None, level: int = 0, **more: A
     return Candidate(ordinal, level, parent, prompts, "rewrite" if parent else "root", **more)
 
 
+def kept(candidate: int, level: int) -> Decision:
+    return Decision("advance", level, candidate, -1, "kept", "good")
+
+
 async def test_a_run_comes_back_as_it_was_made(tmp_path: Path) -> None:
-    """Settings, fingerprint and queries, several turns among them."""
+    """Settings, fingerprint and queries, several turns and a reference among them."""
     made = new(tmp_path)
     assert load_run(made.path) == made
+
+
+def test_a_file_from_before_references_opens_and_is_brought_up_to_date(tmp_path: Path) -> None:
+    """To look at as it is; whoever owns it migrates it."""
+    made = new(tmp_path)
+    with closing(sqlite3.connect(made.path)) as db, db:
+        db.execute("alter table query drop column reference")
+        db.execute("delete from _sqlite_migrations where name = 'm003_reference'")
+    without = tuple(replace(query, reference=None) for query in QUERIES)
+    assert load_run(made.path).queries == without
+    with owning(made.path):
+        assert load_run(made.path).queries == without
+    with closing(Database(made.path)) as after:
+        assert "reference" in after["query"].columns_dict
 
 
 async def test_a_selection_comes_back(store: RunStore) -> None:
@@ -106,8 +125,18 @@ async def test_rewrites_come_back_with_their_reasons(store: RunStore) -> None:
     """In the rewriter's order; none for a candidate without."""
     await store.admit([candidate(0), candidate(1, 0, 1)], [])
     said = (Rewrite({"system": "new"}), Rewrite(None, "no JSON"))
-    await store.add_rewrites(0, Answer(said))
-    assert await store.rewrites([0, 1]) == {0: list(said), 1: []}
+    await store.add_rewrites(0, 0, Answer(said))
+    assert await store.rewrites(0, 0) == list(said)
+    assert await store.rewrites(1, 0) == []
+
+
+async def test_rewrites_of_a_later_level_stand_beside_the_earlier_ones(store: RunStore) -> None:
+    """Numbered on, and read from their first number."""
+    await store.admit([candidate(0)], [])
+    for level in range(2):
+        await store.add_rewrites(0, level, Answer((Rewrite({"system": f"of {level}"}),)))
+    assert await store.rewrites(0, 1) == [Rewrite({"system": "of 1"})]
+    assert len(await store.rewrites(0, 0)) == 2
 
 
 async def test_evaluations_come_back(store: RunStore) -> None:
@@ -125,11 +154,12 @@ async def test_evaluations_come_back(store: RunStore) -> None:
 async def test_standings_lead_to_path_sums_and_progress(store: RunStore) -> None:
     """Sums are kept to the last bit."""
     await store.admit([candidate(0)], [])
-    await store.settle([Standing(0, 4.0, (4.0,), 0.0, 0)], [0], [])
+    await store.settle([Standing(0, 4.0, (4.0,), 0.0, 0)], [0], [kept(0, 0)])
     await store.admit([candidate(1, 0, 1), candidate(2, 0, 1), candidate(3, 1, 2)], [])
     at = [Standing(1, 0.1 + 0.2, (), 0.1 + 0.2, 1), Standing(2, 5.0, (), 5.0, 1)]
-    await store.settle(at, [2, 1], [])
+    await store.settle(at, [2, 1], [kept(2, 1), kept(1, 1)])
     assert await store.path_sums([3]) == {3: (0.30000000000000004, 1)}
+    assert await store.standings([2, 1]) == [replace(each, scores=()) for each in at]
     assert await store.progress() == (2, [(2, 5.0), (1, 0.30000000000000004)])
 
 
@@ -263,6 +293,17 @@ def test_a_changed_template_stops_a_resume(tmp_path: Path) -> None:
     (folder / "judge.jinja").write_text(source.read_text() + "  ")
     with pytest.raises(BadInput, match=r"templates changed.*judge"):
         drpo.resume_blocking(None, "budget.calls=null", runs=tmp_path)
+
+
+def test_a_run_with_settings_of_another_version_is_not_resumed(tmp_path: Path) -> None:
+    """One line names the first that there is no more."""
+    with pytest.raises(drpo.BudgetReached):
+        drpo.optimize_blocking("experiment=smoke", "budget.calls=3", runs=tmp_path)
+    [path] = run_paths(tmp_path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("update run set settings = json_set(settings, '$.search.prompt_tokens', 9)")
+    with pytest.raises(BadInput, match=r"another version.*'search\.prompt_tokens' is no setting"):
+        drpo.resume_blocking(runs=tmp_path)
 
 
 class FailingSaver(RunSaver):

@@ -25,11 +25,14 @@ VALUES: dict[str, dict[str, Any]] = {
         "description": TRICKY,
         "aspects": [Aspect("Clarity", TRICKY)],
         "query": TRICKY,
+        "reference": TRICKY,
         "answer": TRICKY,
     },
     "rewrite": {
         "description": TRICKY,
         "locked": [TRICKY],
+        "variables": {"system": ["{customer}", "{date}"]},
+        "max_prompt_tokens": 1000,
         "prompts": {"system": TRICKY},
         "history": [{"system": TRICKY}],
         "evaluations": [
@@ -59,6 +62,32 @@ def test_every_placeholder_is_needed(name: str, key: str) -> None:
     values = {k: v for k, v in VALUES[name].items() if k != key}
     with pytest.raises(BadInput, match=rf"template {name}.*'{key}' is undefined"):
         system_and_user(JinjaTemplates(), name, **values)
+
+
+@pytest.mark.parametrize("more", [{}, {"planner": "Plan."}])
+def test_the_rewriter_is_told_its_limits_in_words(more: dict[str, str]) -> None:
+    """Length and variables, and of which prompt these are where there are several."""
+    values = VALUES["rewrite"] | {"prompts": {"system": "Be kind."} | more}
+    text = system_and_user(JinjaTemplates(), "rewrite", **values)[1].content
+    assert "\n- No prompt is longer than 1000 tokens, about 750 words.\n" in text
+    of_system = " in system" if more else ""
+    assert f"\n- Keep {{customer}}, {{date}}{of_system} exactly as written" in text
+    free = values | {"variables": {}, "max_prompt_tokens": None}
+    text = system_and_user(JinjaTemplates(), "rewrite", **free)[1].content
+    assert "longer than" not in text
+    assert "exactly as written" not in text
+
+
+def test_the_judge_hears_of_a_reference_only_where_there_is_one() -> None:
+    """In a fence of its own."""
+    texts = [
+        system_and_user(JinjaTemplates(), "judge", **VALUES["judge"] | {"reference": said})[
+            1
+        ].content
+        for said in (TRICKY, None)
+    ]
+    assert [fence(TRICKY, "reference") in text for text in texts] == [True, False]
+    assert ["eference" in text for text in texts] == [True, False]
 
 
 def test_the_target_sees_its_prompt_alone() -> None:

@@ -42,7 +42,7 @@ def test_the_beam_is_the_first_of_a_stable_order() -> None:
     """Ties keep creation order."""
     standings = [at(1, 3), at(2, 4), at(3, 4), at(4, 2)]
     assert [s.candidate for s in best_first(standings)] == [2, 3, 1, 4]
-    assert [s.candidate for s in keep_widest(standings, 2)] == [2, 3]
+    assert [s.candidate for s in keep_widest(standings, 2, [])] == [2, 3]
 
 
 def test_no_reward_sorts_behind_every_reward() -> None:
@@ -53,7 +53,7 @@ def test_no_reward_sorts_behind_every_reward() -> None:
 
 def test_greedy_keeps_one_whatever_the_width() -> None:
     """The three functions of a strategy are all that differs."""
-    assert len(STRATEGIES["greedy"].keep([at(1, 3), at(2, 4)], 5)) == 1
+    assert len(STRATEGIES["greedy"].keep([at(1, 3), at(2, 4)], 5, [])) == 1
 
 
 @pytest.mark.parametrize(
