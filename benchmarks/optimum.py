@@ -277,7 +277,7 @@ class _Bounds:
         for name in node.open:
             row = self._names.index(name)
             for part in self._lifts[row]:
-                lifting = (1 - still[:, part] * (1 - self._target.uptake * self._raises[row, part]))
+                lifting = 1 - still[:, part] * (1 - self._target.uptake * self._raises[row, part])
                 lifting *= kept[:, part]
                 if part == self._pair_part:
                     lifting[:] = self._target.pair.chance

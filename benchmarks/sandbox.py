@@ -194,7 +194,9 @@ def jobs_of(worlds: Sequence[str], seeds: Sequence[int]) -> list[Job]:
             )
         del named["4 per level"]
         jobs += [
-            Job(name, world, PROFILE, seed, words) for name, words in named.items() for seed in seeds
+            Job(name, world, PROFILE, seed, words)
+            for name, words in named.items()
+            for seed in seeds
         ]
     others = [name for name in world_file().target.profiles if name != PROFILE]
     beam = (*LINES["beam"], *MANY_CALLS)
@@ -207,7 +209,9 @@ Outcomes = Mapping[tuple[str, str, str], list[Outcome]]
 """By world, profile and name of the search; in the order of the seeds."""
 
 
-def print_strategies(outcomes: Outcomes, reaches: Mapping[str, Reach], worlds: Sequence[str]) -> None:
+def print_strategies(
+    outcomes: Outcomes, reaches: Mapping[str, Reach], worlds: Sequence[str]
+) -> None:
     """Regret against calls."""
     print("\n### Regret against calls\n")
     head = " | ".join(f"{budget} calls" for budget in BUDGETS)
@@ -246,9 +250,7 @@ def print_rewards(outcomes: Outcomes, worlds: Sequence[str]) -> None:
         dynamic = [each.truth for each in outcomes[world, PROFILE, "beam"]]
         static = [each.truth for each in outcomes[world, PROFILE, "static"]]
         differences = [one - other for one, other in zip(dynamic, static, strict=True)]
-        print(
-            f"| {world} | {interval(dynamic)} | {interval(static)} | {interval(differences)} |"
-        )
+        print(f"| {world} | {interval(dynamic)} | {interval(static)} | {interval(differences)} |")
 
 
 def print_per_level(
@@ -270,7 +272,9 @@ def print_per_level(
 def print_claims(outcomes: Outcomes, worlds: Sequence[str]) -> None:
     """What the user is told against what is true."""
     print("\n### The gain a search claims, and the gain there is (beam)\n")
-    print("| world | path value - root's reward | gain in truth on held-out queries |\n|---|---|---|")
+    print(
+        "| world | path value - root's reward | gain in truth on held-out queries |\n|---|---|---|"
+    )
     for world in worlds:
         found = outcomes[world, PROFILE, "beam"]
         claimed = interval([each.claimed for each in found])

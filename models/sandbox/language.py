@@ -208,9 +208,7 @@ def _any(patterns: Sequence[Sequence[re.Pattern[str]]], text: str) -> bool:
     return any(all(each.search(text) for each in pattern) for pattern in patterns)
 
 
-def _meant(
-    patterns: Sequence[Sequence[re.Pattern[str]]], text: str, *, negative: bool
-) -> bool:
+def _meant(patterns: Sequence[Sequence[re.Pattern[str]]], text: str, *, negative: bool) -> bool:
     for pattern in patterns:
         found = [each.search(text) for each in pattern]
         if all(found) and (negative or not _refused(text, [at.start() for at in found if at])):
