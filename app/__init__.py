@@ -10,7 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drpo.api import Result, optimize, optimize_blocking, resume, resume_blocking
+    from drpo.api import (
+        Result,
+        estimate,
+        optimize,
+        optimize_blocking,
+        resume,
+        resume_blocking,
+    )
+    from drpo.estimates import Estimate
     from drpo.graph.errors import (
         BadInput,
         BudgetReached,
@@ -26,18 +34,28 @@ __all__ = [
     "BadInput",
     "BudgetReached",
     "DrpoError",
+    "Estimate",
     "ProviderStopped",
     "Result",
     "RunFailed",
     "RunPaused",
     "__version__",
+    "estimate",
     "optimize",
     "optimize_blocking",
     "resume",
     "resume_blocking",
 ]
 
-_API = ("Result", "optimize", "optimize_blocking", "resume", "resume_blocking")
+_API = (
+    "Estimate",
+    "Result",
+    "estimate",
+    "optimize",
+    "optimize_blocking",
+    "resume",
+    "resume_blocking",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from drpo.checkpoints.reader import status, summary
 from drpo.checkpoints.runs import StoredRun, find_run, load_run
+from drpo.conf.schema import Settings
+from drpo.estimates import Estimate, estimate_of
 from drpo.graph.values import Query
 from drpo.queries import load_queries, own_queries
 from drpo.run import Observer, new_run, search
@@ -49,9 +51,9 @@ async def optimize(
     in good order (`resume` goes on), RunFailed where it cannot go on.
     """
     settings = await asyncio.to_thread(compose_settings, overrides)
-    own = None if queries is None else own_queries(queries)
-    asked = own or load_queries(settings.data, settings.seed)
-    return await _finish(new_run(settings, asked, Path(runs)), observer)
+    asked = _asked(settings, queries)
+    expected = asdict(estimate_of(settings, asked))
+    return await _finish(new_run(settings, asked, Path(runs), expected), observer)
 
 
 async def resume(
@@ -65,6 +67,15 @@ async def resume(
     `overrides` may change `budget.*` and `concurrency`. Raises as `optimize` does.
     """
     return await _finish(resumable(find_run(Path(runs), run), overrides), observer)
+
+
+def estimate(*overrides: str, queries: Iterable[str | Query] | None = None) -> Estimate:
+    """What `optimize` would take: calls, tokens, dollars, seconds, each low, expected and high.
+
+    Asks no model, needs no key and writes nothing. Raises BadInput as `optimize` does.
+    """
+    settings = compose_settings(overrides)
+    return estimate_of(settings, _asked(settings, queries))
 
 
 def optimize_blocking(*overrides: str, **options: Any) -> Result:
@@ -82,6 +93,12 @@ def resumable(path: Path, overrides: Sequence[str]) -> StoredRun:
     stored = load_run(path)
     settings = with_overrides(stored_settings(stored.id, stored.settings), overrides)
     return replace(stored, settings=settings.model_dump_json())
+
+
+def _asked(settings: Settings, queries: Iterable[str | Query] | None) -> list[Query]:
+    if queries is None:
+        return load_queries(settings.data, settings.seed)
+    return own_queries(queries)
 
 
 async def _finish(run: StoredRun, observer: Observer | None) -> Result:

@@ -54,6 +54,19 @@ def optimize(
     run_hydra(context.args, runs=runs, as_json=as_json, yes=yes)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def estimate(
+    context: typer.Context,
+    # So that `optimize` can be put in its place in any command.
+    _runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+) -> None:
+    """Tell what a search would take, without asking any model: drpo estimate [OVERRIDES]."""
+    from drpo.forecast import tell
+
+    tell(context.args, as_json=as_json)
+
+
 @app.command()
 def resume(
     words: Annotated[
@@ -161,8 +174,8 @@ def _completion(words: list[str]) -> int:
     """The shell asks `drpo -sc query=bash` to complete a line; Hydra knows the overrides."""
     line = os.environ.get("COMP_LINE", "")
     verb, _, rest = line.removeprefix("drpo").lstrip().partition(" ")
-    if verb != "optimize":
-        typer.echo("optimize resume runs show")
+    if verb not in ("optimize", "estimate"):
+        typer.echo("optimize estimate resume runs show")
         return 0
     os.environ["COMP_LINE"] = f"drpo {rest}"
     return _exit_code(["optimize", *words])

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import hydra
 import typer
@@ -18,12 +20,13 @@ from omegaconf import DictConfig
 from drpo.checkpoints.reader import status, summary
 from drpo.checkpoints.runs import StoredRun
 from drpo.conf.schema import Settings
+from drpo.estimates import estimate_of
 from drpo.graph.errors import BadInput, DrpoError, RunOwned, RunPaused
 from drpo.graph.values import ROLES
 from drpo.progress import progress
 from drpo.queries import load_queries
-from drpo.render import print_json, print_summary, resume_command
-from drpo.run import most_calls, new_run, search
+from drpo.render import forecast, print_json, print_summary, resume_command
+from drpo.run import new_run, search
 from drpo.settings import (
     CONFIG_MODULE,
     CONFIG_NAME,
@@ -74,9 +77,10 @@ def run_hydra(overrides: Sequence[str], *, runs: Path, as_json: bool, yes: bool)
 
 def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool) -> None:
     queries = load_queries(settings.data, settings.seed)
+    estimate = asdict(estimate_of(settings, queries))
     if _paid(settings):
-        _confirm(most_calls(settings, queries), yes=yes)
-    run_to_end(new_run(settings, queries, runs), runs=runs, as_json=as_json)
+        _confirm(estimate, yes=yes)
+    run_to_end(new_run(settings, queries, runs, estimate), runs=runs, as_json=as_json)
 
 
 def run_to_end(run: StoredRun, *, runs: Path, as_json: bool) -> None:
@@ -105,8 +109,8 @@ def _paid(settings: Settings) -> bool:
     return any(getattr(settings.models, role).provider != "sandbox" for role in ROLES)
 
 
-def _confirm(bound: int, *, yes: bool) -> None:
-    typer.echo(f"This search makes at most {bound:,} model calls.", err=True)
+def _confirm(estimate: Mapping[str, Any], *, yes: bool) -> None:
+    typer.echo(f"This search makes {forecast(estimate)}.", err=True)
     if yes or not sys.stdin.isatty():
         return
     if not typer.confirm("Start it?", default=False, err=True):

@@ -20,6 +20,8 @@ from rich.text import Text
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SHORT_ID = 8
+LEAST_IN_CENTS = 0.1
+"""US dollars; smaller sums are shown to the hundredth of a cent."""
 SIMULATED = "simulated models: the scores mean nothing outside the sandbox"
 
 
@@ -48,6 +50,40 @@ def print_runs(told: Sequence[Mapping[str, Any]], folder: Path) -> None:
     _console().print(table)
 
 
+def print_estimate(told: Mapping[str, Any], models: Mapping[str, str]) -> None:
+    """An estimate, one row a role."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("role", "model"):
+        table.add_column(name)
+    for name in ("least calls", "expected", "most", "tokens", "dollars"):
+        table.add_column(name, justify="right")
+    for role, taking in [*told["roles"].items(), ("total", told["total"])]:
+        calls, cost = taking["calls"], taking["cost_usd"]
+        tokens = taking["prompt_tokens"]["expected"] + taking["completion_tokens"]["expected"]
+        table.add_row(
+            role,
+            plain(models.get(role, "")),
+            *(f"{calls[name]:,}" for name in ("low", "expected", "high")),
+            f"{tokens:,}",
+            "unknown" if cost is None else dollars(cost["expected"]),
+        )
+    _console().print(table)
+
+
+def forecast(told: Mapping[str, Any]) -> str:
+    """Calls and dollars of an estimate, in a line."""
+    calls, cost = told["total"]["calls"], told["total"]["cost_usd"]
+    said = f"about {calls['expected']:,} model calls, at most {calls['high']:,}"
+    if cost is None:
+        return f"{said}; what they cost is unknown"
+    return f"{said}, for about {dollars(cost['expected'])}, probably below {dollars(cost['high'])}"
+
+
+def dollars(cost: float) -> str:
+    """With cents, or as far as a small sum needs."""
+    return f"${cost:,.2f}" if cost == 0 or cost >= LEAST_IN_CENTS else f"${cost:.4f}"
+
+
 def print_summary(told: Mapping[str, Any], folder: Path) -> None:
     """The prompt, how its path value came about, what it took, and what to type next."""
     say = _Lines()
@@ -72,6 +108,8 @@ def print_summary(told: Mapping[str, Any], folder: Path) -> None:
             say(f"  {place}  {reward}  {step['origin']}{note}")
     say()
     say(f"{_calls_line(told)}.")
+    if told["estimate"]:
+        say(f"{_held(told)}.")
     if told["unscored"]:
         say(f"{told['unscored']} answers could not be scored; `--view trace` says why.")
     say()
@@ -194,6 +232,17 @@ def _calls_line(told: Mapping[str, Any]) -> str:
         f"{_new_calls(told):,} model calls ({calls}), {ledger:,} more answered by the ledger; "
         f"{about}{tokens:,} tokens, {cost}, {told['seconds']:.1f} s"
     )
+
+
+def _held(told: Mapping[str, Any]) -> str:
+    """The estimate beside what came of it."""
+    calls, cost = told["estimate"]["total"]["calls"], told["estimate"]["total"]["cost_usd"]
+    said = f"Estimated {calls['expected']:,} calls ({calls['low']:,} to {calls['high']:,})"
+    took = f"{'took' if told['status'] == 'done' else 'took so far'} {_new_calls(told):,}"
+    if cost is not None and cost["high"]:
+        said += f", {dollars(cost['expected'])}"
+        took += "" if told["cost_usd"] is None else f", {dollars(told['cost_usd'])}"
+    return f"{said}; {took}"
 
 
 def _new_calls(told: Mapping[str, Any]) -> int:

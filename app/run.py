@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
@@ -34,7 +35,7 @@ from drpo.graph.build import build_evaluation, build_search, fingerprint, initia
 from drpo.graph.context import Caller, Context, Store
 from drpo.graph.errors import BadInput, RunPaused
 from drpo.graph.order import SeededOrder
-from drpo.graph.strategies import STRATEGIES, longest_search
+from drpo.graph.strategies import STRATEGIES
 from drpo.graph.values import Query, Role
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import Usage
@@ -70,13 +71,15 @@ class Snapshot:
 Observer = Callable[[Snapshot], None]
 
 
-def new_run(settings: Settings, queries: Sequence[Query], folder: Path) -> StoredRun:
-    """A run in its own file, not started yet. Raises BadInput."""
+def new_run(
+    settings: Settings,
+    queries: Sequence[Query],
+    folder: Path,
+    estimate: Mapping[str, Any] | None = None,
+) -> StoredRun:
+    """A run in its own file, not started yet; `estimate` is kept with it. Raises BadInput."""
     order_of(settings, queries)
-    if "system" not in settings.root:
-        raise BadInput(
-            f"root: a chat model needs a prompt 'system', not only {list(settings.root)}"
-        )
+    check_root(settings)
     check_providers(settings.models)
     return create_run(
         folder,
@@ -84,7 +87,16 @@ def new_run(settings: Settings, queries: Sequence[Query], folder: Path) -> Store
         fingerprint=current_fingerprint(settings),
         queries=queries,
         version=drpo.__version__,
+        estimate=estimate,
     )
+
+
+def check_root(settings: Settings) -> None:
+    """Raises BadInput for a root that has no prompt for the target."""
+    if "system" not in settings.root:
+        raise BadInput(
+            f"root: a chat model needs a prompt 'system', not only {list(settings.root)}"
+        )
 
 
 async def search(
@@ -146,20 +158,6 @@ def context_for(
         templates=templates,
         evaluation=build_evaluation(),
     )
-
-
-def most_calls(settings: Settings, queries: Sequence[Query]) -> int:
-    """Upper bound of the model calls of a whole search."""
-    search, per_level = settings.search, settings.search.queries_per_level
-    order = order_of(settings, queries)
-    limit = search.levels + search.max_extension
-    levels = longest_search(STRATEGIES[search.strategy], limit, order.levels)
-    asks = 1 if settings.models.rewriter.multiple else search.rewrites
-    rewriter = (levels - 1) * search.width * asks
-    evaluated = 1 + (levels - 1) * search.width * search.rewrites
-    selections = min(levels * per_level, len(queries)) if settings.rewards.kind == "dynamic" else 0
-    bound = selections + rewriter + 2 * per_level * evaluated
-    return bound if settings.budget.calls is None else min(bound, settings.budget.calls)
 
 
 class _Search:

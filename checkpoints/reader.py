@@ -53,6 +53,7 @@ def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
             "tokens": _tokens(db),
             "cost_usd": _cost(db),
             "unscored": _unscored(db),
+            "estimate": _estimate(row),
         }
         return told | {"tree_sha256": tree_sha256(db)} if with_tree else told
 
@@ -175,6 +176,12 @@ def _cost(db: Database) -> float | None:
         "select sum(cost_usd) as cost, count(*) - count(cost_usd) as unknown from call"
     )
     return None if row["unknown"] else row["cost"] or 0.0
+
+
+def _estimate(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """As it was when the run was made; older runs have none, or not even the column."""
+    told = row.get("estimate")
+    return None if told is None else dict(json.loads(told))
 
 
 def _level(db: Database) -> int:

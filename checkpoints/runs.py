@@ -42,7 +42,13 @@ class StoredRun:
 
 
 def create_run(
-    folder: Path, *, settings: str, fingerprint: Fingerprint, queries: Sequence[Query], version: str
+    folder: Path,
+    *,
+    settings: str,
+    fingerprint: Fingerprint,
+    queries: Sequence[Query],
+    version: str,
+    estimate: Mapping[str, Any] | None = None,
 ) -> StoredRun:
     """A new run's file with everything the search needs, readable by its owner alone.
 
@@ -58,8 +64,16 @@ def create_run(
             with db.conn:
                 db.conn.execute(
                     "insert into run (id, status, created_at, updated_at, settings, fingerprint,"
-                    " drpo_version) values (?, 'running', ?, ?, ?, ?, ?)",
-                    (run_id, now(), now(), settings, dumps(fingerprint), version),
+                    " drpo_version, estimate) values (?, 'running', ?, ?, ?, ?, ?, ?)",
+                    (
+                        run_id,
+                        now(),
+                        now(),
+                        settings,
+                        dumps(fingerprint),
+                        version,
+                        None if estimate is None else dumps(estimate),
+                    ),
                 )
                 db.conn.executemany(
                     "insert into query values (?, ?, ?, ?, ?)",

@@ -163,6 +163,12 @@ def m003_reference(db: Database) -> None:
     _execute(db, "alter table query add column reference text")
 
 
+@migrations()
+def m004_estimate(db: Database) -> None:
+    """What the run was estimated to take when it was made, as JSON."""
+    _execute(db, "alter table run add column estimate text")
+
+
 def _execute(db: Database, statements: str) -> None:
     """One by one: `executescript` would commit, and a migration is all or nothing."""
     for statement in statements.split(";"):

@@ -13,7 +13,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from drpo.conf.locked import missing, unmarked, with_locked
 
-
 WorldName = Annotated[
     Literal["noisy", "easy", "deceptive", "shifted", "null"],
     BeforeValidator(lambda given: "null" if given is None else given),

@@ -27,6 +27,7 @@ from pydantic import SecretStr
 from drpo.conf.schema import OpenAISettings
 from drpo.graph.values import Message
 from drpo.models.keys import api_key
+from drpo.models.prices import price_of
 from drpo.models.provider import Call, Completion, TransportError
 
 _MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
@@ -79,6 +80,7 @@ class OpenAIProvider:
             "json_schema": settings.json_schema,
         }
         self._settings = settings
+        self._price = price_of(settings)
         self._key = api_key(settings)
         options: dict[str, Any] = {
             "model": settings.model,
@@ -132,15 +134,15 @@ class OpenAIProvider:
             ),
             prompt_tokens=asked,
             completion_tokens=said,
-            cost_usd=self._cost(asked, said),
+            cost_usd=self._cost(usage),
             request_sha256=request_sha256,
         )
 
-    def _cost(self, asked: int | None, said: int | None) -> float | None:
-        prices = (self._settings.price_in, self._settings.price_out)
-        if asked is None or said is None or prices[0] is None or prices[1] is None:
+    def _cost(self, usage: Mapping[str, Any]) -> float | None:
+        asked, said = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if self._price is None or asked is None or said is None:
             return None
-        return (asked * prices[0] + said * prices[1]) / 1_000_000
+        return self._price.cost_usd(asked, said, _cached(usage))
 
     def _problem(self, error: openai.APIError) -> TransportError:
         text = self._clean(error.message)
@@ -178,6 +180,13 @@ class _Text:
     async def generate(self, call: Call, **options: Any) -> LLMResult:
         text = "\n\n".join(turn.content for turn in call.messages)
         return await self._model.agenerate([text], list(call.stop) or None, **options)
+
+
+def _cached(usage: Mapping[str, Any]) -> int:
+    """Prompt tokens that the server had cached; not every server tells, or in these words."""
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
+    return cached if isinstance(cached, int) else 0
 
 
 def _turns(messages: Sequence[Message]) -> list[BaseMessage]:

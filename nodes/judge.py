@@ -48,7 +48,7 @@ async def judge(state: EvaluationState, runtime: Runtime[Context]) -> Evaluation
     if selection is None or unscored is not None:
         answer = Answer(Verdict((), unscored))
     else:
-        answer = await context.caller.ask(_request(place, state["sample"], selection, context))
+        answer = await context.caller.ask(request(place, state["sample"], selection, context))
     await context.store.add_verdict(place, answer)
     return {}
 
@@ -61,9 +61,10 @@ def _unscored(sample: Sample, selection: Selection | None) -> str | None:
     return None if selection.aspects else f"no aspects to judge by: {selection.reason}"
 
 
-def _request(
+def request(
     place: Place, sample: Sample, selection: Selection, context: Context
 ) -> Request[Verdict]:
+    """What the judge is asked about one sample."""
     query = context.order.queries[place.query]
     return Request(
         role="judge",

@@ -25,7 +25,10 @@ async def rewrite(state: RewriteTask, runtime: Runtime[Context]) -> SearchUpdate
     """Store M rewrites of one candidate; one that cannot be read has its reason instead."""
     context = runtime.context
     *ancestors, parent = await context.store.path(state["candidate"], context.search.history + 1)
-    answer = await context.caller.ask(await _request(state["level"], parent, ancestors, context))
+    evaluations = await context.store.evaluations([parent.id])
+    answer = await context.caller.ask(
+        request(state["level"], parent, ancestors, evaluations, context)
+    )
     rewrites = _as_many_as(context.search.rewrites, answer.value)
     first = parent.first_item(state["level"], context.search.rewrites)
     await context.store.add_rewrites(parent.id, first, Answer(rewrites, answer.calls))
@@ -37,10 +40,14 @@ def _as_many_as(wanted: int, said: tuple[Rewrite, ...]) -> tuple[Rewrite, ...]:
     return said[:wanted] + (lacking,) * (wanted - len(said))
 
 
-async def _request(
-    level: int, current: Candidate, ancestors: Sequence[Candidate], context: Context
+def request(
+    level: int,
+    current: Candidate,
+    ancestors: Sequence[Candidate],
+    evaluations: Sequence[Evaluation],
+    context: Context,
 ) -> Request[tuple[Rewrite, ...]]:
-    evaluations = await context.store.evaluations([current.id])
+    """What the rewriter is asked about one candidate; `ancestors` are oldest first."""
     return Request(
         role="rewriter",
         level=level,

@@ -52,7 +52,7 @@ async def select_rewards(state: QueryTask, runtime: Runtime[Context]) -> SearchU
         if context.rewards.kind == "static":
             answer = Answer(_static(context.rewards))
         else:
-            answer = await context.caller.ask(_request(state, context))
+            answer = await context.caller.ask(request(state, context))
         await context.store.add_selection(state["query"], answer)
     return {}
 
@@ -62,7 +62,8 @@ def _static(rewards: RewardsSettings) -> Selection:
     return Selection(aspects, "static rewards: the same aspects for every query")
 
 
-def _request(state: QueryTask, context: Context) -> Request[Selection]:
+def request(state: QueryTask, context: Context) -> Request[Selection]:
+    """What the rewarder is asked about one query."""
     rewards = context.rewards
     pool = tuple(Aspect(name, definition) for name, definition in rewards.aspects.items())
     return Request(

@@ -24,20 +24,22 @@ class ChatTarget:
 
     async def run(self, prompts: Prompts, query: Query, place: Place) -> Answer[Sample]:
         """The model's answer to `query` under `prompts`."""
+        return await self._caller.ask(self.request(prompts, query, place))
+
+    def request(self, prompts: Prompts, query: Query, place: Place) -> Request[Sample]:
+        """What the model is asked."""
         messages = (
             self._chat(prompts, query) if self._style == "chat" else self._text(prompts, query)
         )
-        return await self._caller.ask(
-            Request(
-                role="target",
-                level=place.level,
-                candidate=place.candidate,
-                query=place.query,
-                sample=place.sample,
-                messages=messages,
-                parse=read_sample,
-                stop=self._stop(),
-            )
+        return Request(
+            role="target",
+            level=place.level,
+            candidate=place.candidate,
+            query=place.query,
+            sample=place.sample,
+            messages=messages,
+            parse=read_sample,
+            stop=self._stop(),
         )
 
     def _chat(self, prompts: Prompts, query: Query) -> tuple[Message, ...]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,78 @@ def test_bad_input_is_one_line_and_writes_nothing(words: tuple[str, ...], tmp_pa
     assert sorted(tmp_path.rglob("*")) == before
 
 
+WITHOUT_A_RUN = ("optimize models=openai", f"optimize --runs two.txt {SMOKE}")
+"""What an estimate does not mind: it needs no key, and no folder."""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("estimate", *words[1:])
+        for words in [*BAD_INPUT, ("optimize", "-m", "seed=1,2")]
+        if words[0] == "optimize" and " ".join(words) not in WITHOUT_A_RUN
+    ],
+    ids=" ".join,
+)
+def test_an_estimate_refuses_what_a_search_refuses(words: tuple[str, ...], tmp_path: Path) -> None:
+    """In the same words, with the same code."""
+    test_bad_input_is_one_line_and_writes_nothing(words, tmp_path)
+
+
+@pytest.mark.parametrize("words", [(SMOKE,), ("models=openai", "--runs", "elsewhere")])
+def test_an_estimate_needs_no_key_and_writes_nothing(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A table, a line on what it assumes, and dollars."""
+    done = drpo("estimate", *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0] for line in done.stdout.splitlines()}
+    assert {"role", "target", "rewarder", "judge", "rewriter", "total", "Expected:"} <= rows
+    assert "$" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_estimate_in_json_is_the_one_kept_with_the_run(folder: Path) -> None:
+    """What `drpo show` sets against what the run took."""
+    found = told("show", folder=folder)
+    assert found["estimate"] == told("estimate", SMOKE, folder=folder)
+    assert found["estimate"]["total"]["calls"]["high"] >= 1
+
+
+def test_show_sets_the_estimate_against_what_it_took(folder: Path) -> None:
+    """In one plain line; on the sandbox without dollars."""
+    found = told("show", folder=folder)
+    took = sum(count["new"] for count in found["calls"].values())
+    calls = found["estimate"]["total"]["calls"]
+    line = f"Estimated {calls['expected']} calls ({calls['low']} to {calls['high']}); took {took}."
+    assert line in drpo("show", folder=folder).stdout.splitlines()
+
+
+def test_a_run_without_an_estimate_is_shown_without_one(tmp_path: Path) -> None:
+    """As one that an older drpo made, whose file lacks even the column."""
+    told("optimize", SMOKE, folder=tmp_path)
+    [path] = run_paths(tmp_path / "runs")
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute("alter table run drop column estimate")
+    assert told("show", folder=tmp_path)["estimate"] is None
+    assert "Estimated" not in drpo("show", folder=tmp_path).stdout
+
+
+def test_a_paid_search_says_first_what_it_takes(tmp_path: Path) -> None:
+    """Calls and dollars, expected and highest, before anything is asked."""
+    prices = [f"models.judge.price_{way}=1" for way in ("in", "out")]
+    known = drpo("optimize", "provider@models.judge=openai", *prices, folder=tmp_path)
+    unknown = drpo(
+        "optimize", "provider@models.judge=openai", "models.judge.model=x", folder=tmp_path
+    )
+    calls = told("estimate", "provider@models.judge=openai", folder=tmp_path)["total"]["calls"]
+    said = f"about {calls['expected']} model calls, at most {calls['high']}"
+    first = known.stderr.splitlines()[0]
+    assert first.startswith(f"This search makes {said}, for about $0.")
+    assert "probably below $0." in first
+    assert unknown.stderr.splitlines()[0].endswith(f"{said}; what they cost is unknown.")
+
+
 def test_a_multirun_makes_a_run_each(tmp_path: Path) -> None:
     """Through Hydra's own `-m`."""
     done = drpo("optimize", SMOKE, "-m", "seed=1,2,3", folder=tmp_path)
@@ -206,11 +280,11 @@ def test_help_and_import_load_nothing_heavy(code: str, tmp_path: Path) -> None:
     assert not loaded & set(HEAVY)
 
 
-def test_the_shell_can_complete_choices(tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["optimize", "estimate"])
+def test_the_shell_can_complete_choices(verb: str, tmp_path: Path) -> None:
     """As the installed bash function asks."""
-    done = drpo(
-        "-sc", "query=bash", folder=tmp_path, environment={"COMP_LINE": "drpo optimize search="}
-    )
+    line = {"COMP_LINE": f"drpo {verb} search="}
+    done = drpo("-sc", "query=bash", folder=tmp_path, environment=line)
     assert done.stdout.split() == [f"search={name}" for name in choices("search")]
 
 

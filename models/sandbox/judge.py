@@ -76,7 +76,9 @@ class Judge:
         good = [self._parts[part].mark for part in parts if part in lift]
         costs = {part: worth for part, worth in lift.items() if part not in parts}
         costs |= {part: worth for part, worth in harm.items() if part in parts}
-        blamed = [part for part in _worst(costs, rng) if self._sayable(part, parts)]
+        blamed = [
+            part for part in _worst(costs, self._known.blames, rng) if self._sayable(part, parts)
+        ]
         said = [f"Good: {', '.join(good)}."] if good else []
         said += [f"{rng.choice(self._parts[part].lacks).capitalize()}." for part in blamed]
         return " ".join(["(simulated)", *(said or ["Nothing is missing."])])
@@ -86,10 +88,10 @@ class Judge:
         return self._parts[part].flaw == (part in parts)
 
 
-def _worst(costs: Mapping[str, float], rng: random.Random) -> list[str]:
-    """Two of them, the dearer the likelier."""
-    left, found = dict(costs), []
-    while left and len(found) < 2:
+def _worst(costs: Mapping[str, float], most: int, rng: random.Random) -> list[str]:
+    """Some of them, the dearer the likelier."""
+    left, found = dict(costs), list[str]()
+    while left and len(found) < most:
         [part] = rng.choices(list(left), [worth**2 for worth in left.values()])
         found.append(part)
         del left[part]

@@ -58,7 +58,7 @@ class Rewriter:
         elif kind == "harmful":
             self._harm(text, rng)
         else:
-            malformed = rng.random() < 0.5
+            malformed = rng.random() < self._known.malformed
             self._fit(text, fenced(pieces, "query"), rng)
         reply = json.dumps(
             {"analysis": f"(simulated) {kind}", "prompts": prompts | {name: text.joined()}},
@@ -96,13 +96,12 @@ class Rewriter:
     def _reword(self, text: _Text, rng: random.Random) -> None:
         """Something that says nothing: another opening, a manner, a vague hint."""
         hints = [hint for each in self._instructions.values() for hint in each.hints]
-        choice = rng.random()
-        if choice < 0.5 and text.exchange(self._words.openings, rng):
-            return
-        if choice < 0.8:
-            text.lead(rng.choice(self._words.manners), self._words.manners)
-        else:
+        kinds = self._known.rewordings
+        kind = rng.choices(list(kinds), list(kinds.values()))[0]
+        if kind == "hint":
             text.add(rng.choice(hints), rng)
+        elif kind == "manner" or not text.exchange(self._words.openings, rng):
+            text.lead(rng.choice(self._words.manners), self._words.manners)
 
     def _harm(self, text: _Text, rng: random.Random) -> None:
         if text.bullets() and rng.random() < self._known.harmful.drops:
@@ -192,7 +191,7 @@ class _Text:
 
 def _drawn(counts: Mapping[str, int], most: int, rng: random.Random) -> list[str]:
     """So many different names, those that came up often before others."""
-    left, found = dict(counts), []
+    left, found = dict(counts), list[str]()
     while left and len(found) < most:
         [name] = rng.choices(list(left), [count**2 for count in left.values()])
         found.append(name)

@@ -90,6 +90,8 @@ class Target:
         pair, both = self._known.pair, 1.0
         for name in pair.of:
             both *= strengths.get(name, 0.0) / self._known.uptake
+        if both > 0:
+            _raise(chances, pair.part, both * pair.chance)
         for name, strength in strengths.items():
             alone = strength * (1.0 - both) if name in pair.of else strength
             if name in self._parts:
@@ -97,10 +99,10 @@ class Target:
             for effects in (self._known.raises, self._profile.raises):
                 for part, effect in effects.get(name, {}).items():
                     _raise(chances, part, alone * effect)
+        # After every raise, so that the order of instructions does not matter.
+        for name, strength in strengths.items():
             for part, effect in self._known.lowers.get(name, {}).items():
                 chances[part] = chances.get(part, 0.0) * (1.0 - strength * effect)
-        if both > 0:
-            _raise(chances, pair.part, both * pair.chance)
 
     def _imitate(self, chances: dict[str, float], query: str, examples: Examples) -> None:
         known = self._known.examples

@@ -139,6 +139,7 @@ class JudgeKnowledge(Section):
     """What the judge knows beside the quality of parts."""
 
     words: int
+    blames: int
     ask: str
 
 
@@ -162,6 +163,8 @@ class RewriterKnowledge(Section):
     two: float
     confines: float
     scored_low: float
+    malformed: float
+    rewordings: Chances
     fitted: str
     remedies: Mapping[str, tuple[str, ...]]
     culprits: Mapping[str, tuple[str, ...]]

@@ -1,0 +1,47 @@
+"""What `drpo estimate` does: compose, estimate, print. Asks no model and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import typer
+
+from drpo.courses import SKIPPED, WITHOUT_CALLS
+from drpo.estimates import estimate_of
+from drpo.graph.values import ROLES
+from drpo.progress import duration
+from drpo.queries import load_queries
+from drpo.render import dollars, print_estimate, print_json
+from drpo.settings import compose_settings
+
+ASSUMED = (
+    f"Expected: {SKIPPED:.0%} of the survivors need no rewrite, {WITHOUT_CALLS:.0%} of the "
+    "rewrites come to nothing, replies have usual lengths. Only the most calls are a limit."
+)
+
+
+def tell(overrides: Sequence[str], *, as_json: bool) -> None:
+    """The estimate of one search. Raises BadInput."""
+    settings = compose_settings(overrides)
+    told = asdict(estimate_of(settings, load_queries(settings.data, settings.seed)))
+    if as_json:
+        print_json(told)
+        return
+    print_estimate(told, {role: getattr(settings.models, role).model for role in ROLES})
+    typer.echo(ASSUMED)
+    typer.echo(_dollars_and_time(told))
+    if told["prices_at"]:
+        typer.echo(f"Listed prices are of {told['prices_at']}; check them at the provider.")
+
+
+def _dollars_and_time(told: Mapping[str, Any]) -> str:
+    cost = told["total"]["cost_usd"]
+    time = f"Time: {_range(told['seconds'], duration)}."
+    return time if cost is None else f"Dollars: {_range(cost, dollars)}. {time}"
+
+
+def _range(span: Mapping[str, float], shown: Callable[[float], str]) -> str:
+    low, expected, high = (shown(span[name]) for name in ("low", "expected", "high"))
+    return expected if low == high else f"about {expected} ({low} to {high})"
