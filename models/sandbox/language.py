@@ -42,7 +42,12 @@ def needs_of(query: str) -> dict[str, float]:
 
 @cache
 def _needs_in(text: str) -> tuple[str, ...]:
-    return tuple(name for name, patterns in _reader().needs.items() if _any(patterns, text))
+    sentences = units(text)
+    return tuple(
+        name
+        for name, patterns in _reader().needs.items()
+        if any(_any(patterns, sentence) for sentence in sentences)
+    )
 
 
 @cache
@@ -133,7 +138,7 @@ def parts_blamed(rationale: str) -> tuple[str, ...]:
 def parts_praised(rationale: str) -> tuple[str, ...]:
     """The parts a critic calls good, by their marks."""
     praised = _PRAISE.findall(rationale)
-    marks = (mark.strip() for said in praised for mark in said.split(","))
+    marks = (mark.strip().lower() for said in praised for mark in said.split(","))
     return tuple(_reader().marks[mark] for mark in marks if mark in _reader().marks)
 
 
@@ -185,10 +190,12 @@ def _reader() -> _Reader:
             name: _Patterns(_compiled(each.specific), _compiled(each.vague))
             for name, each in known.instructions.items()
         },
-        marks={part.mark: name for name, part in known.parts.items()},
+        marks={part.mark.lower(): name for name, part in known.parts.items()},
         aspects={folded(name): name for name in known.needs},
         no=re.compile(rf"\b(?:{words.no})\b", re.IGNORECASE),
-        condition=re.compile(rf"\b(?:{words.condition})\b[^,;:.]*", re.IGNORECASE),
+        condition=re.compile(
+            rf"\b(?:{words.condition})\b(?:(?!\b(?:{words.condition})\b)[^,;:.])*", re.IGNORECASE
+        ),
         topic=re.compile(rf"\b{words.topic}\b", re.IGNORECASE),
     )
 
