@@ -1,4 +1,4 @@
-"""What the sandbox is asked in the tests: messages of the real templates, prompts of known meaning."""
+"""What the sandbox is asked in tests: messages of the real templates, prompts of known meaning."""
 
 from __future__ import annotations
 
