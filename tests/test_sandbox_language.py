@@ -99,7 +99,7 @@ def test_unseen_wordings_of_needs() -> None:
 
 @pytest.mark.parametrize("name", KNOWN.instructions)
 def test_own_wordings_of_an_instruction(name: str) -> None:
-    """Each class has five or more specific wordings, which mean it, unconfined, and nothing else."""
+    """Each class has five or more specific wordings, which mean just it, unconfined."""
     says = KNOWN.instructions[name].says
     assert len(set(says)) >= 5
     for text in says:

@@ -76,8 +76,8 @@ class Rewriter:
             return
         ideas = [rng.choice(self._known.remedies[part]) for part in blamed]
         if not blamed:
-            names = [aspect_named(each.aspect) for each in weak]
-            guesses = [self._known.guesses[name] for name in names if name in self._known.guesses]
+            named = [aspect_named(each.aspect) or "" for each in weak]
+            guesses = [self._known.guesses[name] for name in named if name in self._known.guesses]
             ideas = [rng.choice(each) for each in guesses] or [rng.choice(list(self._instructions))]
         new = Counter(name for name in ideas if name not in asked)
         for name in _drawn(new, 2 if rng.random() < self._known.two else 1, rng):
