@@ -42,7 +42,12 @@ def needs_of(query: str) -> dict[str, float]:
 
 @cache
 def _needs_in(text: str) -> tuple[str, ...]:
-    return tuple(name for name, patterns in _reader().needs.items() if _any(patterns, text))
+    sentences = units(text)
+    return tuple(
+        name
+        for name, patterns in _reader().needs.items()
+        if any(_any(patterns, sentence) for sentence in sentences)
+    )
 
 
 @cache
@@ -76,14 +81,14 @@ def read_unit(unit: str) -> tuple[Asked, ...]:
     asked = [
         Asked(name, specific=True, when=when, topic=topic)
         for name, known in reader.instructions.items()
-        if _meant(known.specific, text, negative=known.negative)
+        if _meant(known.specific, text)
     ]
     if asked:
         return tuple(asked)
     return tuple(
         Asked(name, specific=False, when=when, topic=topic)
         for name, known in reader.instructions.items()
-        if _meant(known.vague, text, negative=False)
+        if _meant(known.vague, text)
     )
 
 
@@ -133,7 +138,7 @@ def parts_blamed(rationale: str) -> tuple[str, ...]:
 def parts_praised(rationale: str) -> tuple[str, ...]:
     """The parts a critic calls good, by their marks."""
     praised = _PRAISE.findall(rationale)
-    marks = (mark.strip() for said in praised for mark in said.split(","))
+    marks = (mark.strip().lower() for said in praised for mark in said.split(","))
     return tuple(_reader().marks[mark] for mark in marks if mark in _reader().marks)
 
 
@@ -160,7 +165,6 @@ def unmarked(text: str) -> str:
 class _Patterns:
     specific: tuple[tuple[re.Pattern[str], ...], ...]
     vague: tuple[tuple[re.Pattern[str], ...], ...]
-    negative: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +187,15 @@ def _reader() -> _Reader:
     return _Reader(
         needs={name: _compiled(need.patterns) for name, need in known.needs.items()},
         instructions={
-            name: _Patterns(_compiled(each.specific), _compiled(each.vague), each.negative)
+            name: _Patterns(_compiled(each.specific), _compiled(each.vague))
             for name, each in known.instructions.items()
         },
-        marks={part.mark: name for name, part in known.parts.items()},
+        marks={part.mark.lower(): name for name, part in known.parts.items()},
         aspects={folded(name): name for name in known.needs},
         no=re.compile(rf"\b(?:{words.no})\b", re.IGNORECASE),
-        condition=re.compile(rf"\b(?:{words.condition})\b[^,;:.]*", re.IGNORECASE),
+        condition=re.compile(
+            rf"\b(?:{words.condition})\b(?:(?!\b(?:{words.condition})\b)[^,;:.])*", re.IGNORECASE
+        ),
         topic=re.compile(rf"\b{words.topic}\b", re.IGNORECASE),
     )
 
@@ -208,11 +214,14 @@ def _any(patterns: Sequence[Sequence[re.Pattern[str]]], text: str) -> bool:
     return any(all(each.search(text) for each in pattern) for pattern in patterns)
 
 
-def _meant(patterns: Sequence[Sequence[re.Pattern[str]]], text: str, *, negative: bool) -> bool:
+def _meant(patterns: Sequence[Sequence[re.Pattern[str]]], text: str) -> bool:
+    no = _reader().no
     for pattern in patterns:
-        found = [each.search(text) for each in pattern]
-        if all(found) and (negative or not _refused(text, [at.start() for at in found if at])):
-            return True
+        found = [at for at in (each.search(text) for each in pattern) if at]
+        if len(found) == len(pattern):
+            wants_no = any(no.fullmatch(at[0]) for at in found)
+            if wants_no or not _refused(text, [at.start() for at in found]):
+                return True
     return False
 
 

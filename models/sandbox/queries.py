@@ -32,7 +32,7 @@ def _drawn(known: WorldFile, split: Split, rng: random.Random) -> Iterator[str]:
     topics = known.topics[split.topics]
     number = 0
     while number < split.queries:
-        text = worded(topics[number % len(topics)], _needs(known, split, rng), rng)
+        text = worded(topics[number % len(topics)], drawn_needs(split, rng), rng)
         if text not in seen:
             seen.add(text)
             number += 1
@@ -46,10 +46,11 @@ def worded(topic: str, needs: tuple[str, ...], rng: random.Random) -> str:
     return " ".join([topic, *phrases])
 
 
-def _needs(known: WorldFile, split: Split, rng: random.Random) -> tuple[str, ...]:
+def drawn_needs(split: Split, rng: random.Random) -> tuple[str, ...]:
+    """The needs of one query of a split."""
     if split.shares is None:
         return split.needs
-    left = {name: float(getattr(need, split.shares)) for name, need in known.needs.items()}
+    left = {name: float(getattr(need, split.shares)) for name, need in world_file().needs.items()}
     chosen: list[str] = []
     for _ in range(rng.randint(FEWEST_NEEDS, MOST_NEEDS)):
         [name] = rng.choices(list(left), list(left.values()))

@@ -54,10 +54,11 @@ class Rewarder:
             if name in needs and name not in named.values() and rng.random() < self._dials["new"]:
                 chosen.append(Aspect(name, definition))
         rng.shuffle(wrong)
-        for _ in range(max(fewest, len(chosen))):
-            slips = rng.random() >= self._dials["precision"]
-            if wrong and (slips or len(chosen) < fewest):
+        for _ in range(len(chosen)):
+            while wrong and rng.random() >= self._dials["precision"]:
                 chosen.append(wrong.pop())
+        while wrong and len(chosen) < fewest:
+            chosen.append(wrong.pop())
         rng.shuffle(chosen)
         return chosen[:most]
 

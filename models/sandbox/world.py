@@ -65,8 +65,6 @@ class Instruction(Section):
     """Vague ones."""
     when: str | None = None
     """The need to which it may be confined."""
-    negative: bool = False
-    """Whether a `no` is part of its own meaning."""
 
 
 class Words(Section):
