@@ -12,9 +12,9 @@ from scripted import ScriptedCaller, Searched, ids, rewriting, searched, selecti
 
 import drpo
 from drpo.checkpoints.reader import summary, tree
+from drpo.estimates import estimate_of
 from drpo.graph.requests import Request
 from drpo.queries import own_queries
-from drpo.estimates import estimate_of
 from drpo.settings import compose_settings
 
 SMALL = ("search.levels=4", "search.max_extension=0", "search.guards=false")
