@@ -14,7 +14,7 @@ import drpo
 from drpo.checkpoints.reader import summary, tree
 from drpo.graph.requests import Request
 from drpo.queries import own_queries
-from drpo.run import most_calls
+from drpo.estimates import estimate_of
 from drpo.settings import compose_settings
 
 SMALL = ("search.levels=4", "search.max_extension=0", "search.guards=false")
@@ -430,6 +430,6 @@ async def test_no_search_makes_more_calls_than_was_said(
     caller = ScriptedCaller(by_candidate)
     await searched(caller, tmp_path, *words)
     queries = own_queries(f"question {n}" for n in range(6))
-    bound = most_calls(compose_settings(words), queries)
+    bound = estimate_of(compose_settings(words), queries).calls.high
     assert len(caller.asked) <= bound
     assert len(caller.asked) == bound or words == ("search=quick",)
