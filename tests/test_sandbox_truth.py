@@ -256,6 +256,16 @@ def test_pair_is_worth_it_only_together(profile: str) -> None:
     assert gain(profile, asking_for("draft", "revise")) > 0.05
 
 
+def test_pair_spares_its_costs() -> None:
+    """The flaws that each of the two makes alone do not come where both are asked for."""
+    target = Target("terse")
+    both = target.chances(asking_for(*KNOWN.target.pair.of), TRAIN[0])
+    for name in KNOWN.target.pair.of:
+        alone = target.chances(asking_for(name), TRAIN[0])
+        for flaw in KNOWN.target.raises[name]:
+            assert both[flaw] < alone[flaw]
+
+
 def test_short_harms_the_terse() -> None:
     """The same instruction lowers expected truth for one profile and raises it for another."""
     assert gain("terse", asking_for("short")) < 0
