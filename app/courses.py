@@ -12,9 +12,9 @@ from drpo.conf.schema import Settings
 from drpo.graph.strategies import STRATEGIES, longest_search
 from drpo.graph.values import Role
 
-SKIPPED = 0.25
+SKIPPED = 0.05
 """Expected share of the survivors that are carried on without a rewrite."""
-WITHOUT_CALLS = 0.2
+WITHOUT_CALLS = 0.15
 """Expected share of the rewrites that nobody is asked about: a guard refuses them, or they repeat
 another one and the ledger answers. Both shares are rounded from searches on the sandbox."""
 

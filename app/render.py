@@ -90,6 +90,10 @@ def print_summary(told: Mapping[str, Any], folder: Path) -> None:
     say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
     if told["simulated"]:
         say(f"({SIMULATED})")
+    if told["world"]:
+        world = told["world"]
+        name = f"{world['world']}, profile {world['profile']}, seed {world['seed']}"
+        say(f"World {name}, sha256 {world['sha256'][:12]}")
     best = told["best"]
     if best is None:
         say("No level is finished yet.")

@@ -36,11 +36,12 @@ from drpo.graph.context import Caller, Context, Store
 from drpo.graph.errors import BadInput, RunPaused
 from drpo.graph.order import SeededOrder
 from drpo.graph.strategies import STRATEGIES
-from drpo.graph.values import Query, Role
+from drpo.graph.values import ROLES, Query, Role
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import Usage
 from drpo.models.provider import Provider
 from drpo.models.providers import check_providers, open_providers
+from drpo.models.sandbox.world import world_sha256
 from drpo.nodes.prompts import JinjaTemplates
 from drpo.nodes.target import ChatTarget
 
@@ -120,7 +121,10 @@ async def search(
 
 def current_fingerprint(settings: Settings) -> Fingerprint:
     """What a run made now relies on."""
-    return fingerprint() | {"templates": JinjaTemplates(settings.prompts.folder).hashes()}
+    roles = [getattr(settings.models, role) for role in ROLES]
+    simulated = any(role.provider == "sandbox" for role in roles)
+    world = {"sandbox world": {"world.toml": world_sha256()}} if simulated else {}
+    return fingerprint() | world | {"templates": JinjaTemplates(settings.prompts.folder).hashes()}
 
 
 def order_of(settings: Settings, queries: Sequence[Query]) -> SeededOrder:

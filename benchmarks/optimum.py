@@ -1,4 +1,4 @@
-"""The best and the worst prompt that can be reached in the sandbox, the best one with a certificate.
+"""The best and the worst prompt that can be reached in the sandbox, the best with a certificate.
 
 Searches over meaning classes, not over texts: at most eight instructions in their specific wording,
 each confined to its need or not. Local search finds prompts; branch and bound proves the best one,
@@ -244,7 +244,7 @@ class _Bounds:
         return LOWEST_SCORE + SPAN * (float(np.sum(worth * (1 - missing))) + more), gains
 
     def _strengths(self, node: _Node, *, rivals_come: bool = False) -> Floats:
-        """How much of each chosen instruction is heeded, by query; with rivals still to come or not."""
+        """How much of each chosen instruction is heeded, by query."""
         applies = np.zeros((len(self._names), len(self._space.queries)))
         for name, when in node.chosen:
             applies[self._names.index(name)] = self._applies[when]

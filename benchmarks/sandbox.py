@@ -2,7 +2,7 @@
 
 Prints Markdown: regret against calls for every strategy at equal budgets, dynamic against static
 rewards, queries per level, what is claimed against what is true, and prompts on other profiles.
-The run is the unit: means over seeds, with 95 % intervals. Nothing here says a word about real models.
+The run is the unit: means over seeds, with 95 % intervals. Nothing here speaks of real models.
 
     python -m benchmarks.sandbox [--seeds 20] [--worlds noisy easy ...] [--processes 2]
 """
@@ -47,6 +47,8 @@ BESIDE = 4
 """Calls of best-of-n for rewriter and, about, rewarder that are no evaluations."""
 PER_LEVEL: Mapping[int, int] = {1: 38, 4: 12, 16: 4}
 """Levels that use up about 700 calls, by queries per level."""
+PER_LEVEL_NAMES: Mapping[int, str] = {4: "beam"}
+"""Searches that another table has already."""
 T_95 = {20: 2.093, 24: 2.069, 30: 2.045, 40: 2.023}
 """Quantiles of Student's t for so many runs; larger numbers take the normal one."""
 
@@ -88,7 +90,7 @@ class Outcome:
         return self.points[-1].truth
 
     def at(self, budget: int) -> float:
-        """Truth of the best prompt when the budget is used up; before the first level, the root's."""
+        """Truth of the best prompt when the budget is used up; at first the root's."""
         within = [point for point in self.points if point.calls <= budget]
         return (within or self.points[:1])[-1].truth
 
@@ -145,7 +147,7 @@ def _bests(nodes: Sequence[Mapping[str, object]], *, ever: bool) -> list[tuple[i
 def _calls_by_level(path: Path) -> dict[int, int]:
     with closing(Database(path).conn) as connection:
         rows = connection.execute("select level, count(*) from call group by level")
-        return {level: count for level, count in rows}
+        return dict(rows)
 
 
 @cache
@@ -192,7 +194,8 @@ def jobs_of(worlds: Sequence[str], seeds: Sequence[int]) -> list[Job]:
                 "search.max_extension=0",
                 f"search.queries_per_level={number}",
             )
-        del named["4 per level"]
+        for number in PER_LEVEL_NAMES:
+            del named[f"{number} per level"]
         jobs += [
             Job(name, world, PROFILE, seed, words)
             for name, words in named.items()
@@ -261,7 +264,7 @@ def print_per_level(
     print(f"| world | {' | '.join(f'{n} ({levels} levels)' for n, levels in PER_LEVEL.items())} |")
     print(f"|---|{'---|' * len(PER_LEVEL)}")
     for world in worlds:
-        names = ["beam" if number == 4 else f"{number} per level" for number in PER_LEVEL]  # noqa: PLR2004 - beam has 4
+        names = [PER_LEVEL_NAMES.get(number, f"{number} per level") for number in PER_LEVEL]
         cells = [
             interval([reaches[world].best - each.truth for each in outcomes[world, PROFILE, name]])
             for name in names

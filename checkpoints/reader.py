@@ -45,6 +45,7 @@ def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
             "seconds": row["seconds"],
             "seed": settings["seed"],
             "simulated": all(settings["models"][role]["provider"] == "sandbox" for role in ROLES),
+            "world": _world(row, settings),
             "models": {role: settings["models"][role]["model"] for role in ROLES},
             "level": _level(db),
             "candidates": db["candidate"].count,
@@ -116,6 +117,12 @@ def _status(db: Database, path: Path) -> tuple[str, str | None]:
     if row["status"] == "running" and not is_owned(path):
         return "paused", KILLED
     return row["status"], row["reason"]
+
+
+def _world(row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The simulated world a run lived in, with the hash of its parameters; None without one."""
+    made_of = json.loads(row["fingerprint"]).get("sandbox world")
+    return settings["sandbox"] | {"sha256": made_of["world.toml"]} if made_of else None
 
 
 def _best(db: Database) -> dict[str, Any] | None:

@@ -86,6 +86,9 @@ class Searched:
         return [node for node in self.nodes if node["level"] == level]
 
 
+BEAM = ("search.queries_per_level=1", "search.rewrites=3", "search.levels=10")
+
+
 async def searched(
     caller: ScriptedCaller,
     folder: Path,
@@ -93,8 +96,13 @@ async def searched(
     queries: int = 6,
     reference: str | None = None,
 ) -> Searched:
-    """A whole search through the compiled graph, answered by the script."""
-    settings = compose_settings(["data.shuffle=false", *overrides])
+    """A whole search through the compiled graph, answered by the script.
+
+    Where the overrides choose no search, a beam of one query a level.
+    """
+    chosen = any(word.startswith("search=") for word in overrides)
+    words = overrides if chosen else (*BEAM, *overrides)
+    settings = compose_settings(["data.shuffle=false", *words])
     asked = [
         Query(n, f"q{n}", (Message("user", f"question {n}"),), reference=reference)
         for n in range(queries)

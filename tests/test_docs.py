@@ -77,7 +77,9 @@ async def test_the_readmes_paid_command_works(tmp_path: Path) -> None:
     """The command for real models, against a local server."""
     [command] = [line for line in commands(README) if "models=openai" in line]
     (tmp_path / "my_prompt.md").write_text("You mend bicycles.\n")
-    (tmp_path / "my_queries.jsonl").write_text('{"text": "My chain slips."}\n{"text": "Hi"}\n')
+    (tmp_path / "my_queries.jsonl").write_text(
+        "".join(f'{{"text": "My chain slips on cog {cog}."}}\n' for cog in range(6))
+    )
     async with OpenAIServer() as server:
         urls = " ".join(f"models.{role}.base_url={server.base_url}" for role in ROLES)
         process = await _off_loop(f"{command} {urls}", tmp_path)

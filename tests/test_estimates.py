@@ -16,6 +16,7 @@ from drpo.graph.values import ROLES, Message, Query, Role
 from drpo.queries import load_queries
 from drpo.settings import compose_settings
 
+QUICK = "search=quick search.levels=10 search.rewrites=3 search.queries_per_level=1"
 TEN = (
     "search=quick seed=1",
     "search=quick search.width=3 search.rewrites=4 seed=2",
@@ -103,10 +104,10 @@ def test_the_estimate_is_kept_with_the_run(held: Held) -> None:
         ("experiment=smoke search.queries_per_level=2", 2 * 2 * 4 + 1 + 2 * 2),
         # The third level is there only because one survivor was skipped.
         ("experiment=smoke search.max_extension=1", 2 * (1 + 3 + 1) + 1 + 3),
-        ("search=quick search.levels=3 search.max_extension=0", 2 * (1 + 3 + 6) + 3 + 3),
-        ("search=quick search.levels=1", 2 + 1),
-        ("search=quick budget.calls=7", 7),
-        ("search=quick data.limit=2 search.levels=2", 2 * (1 + 3 + 6 + 6 - 4) + 3 + 2),
+        (f"{QUICK} search.levels=3 search.max_extension=0", 2 * (1 + 3 + 6) + 3 + 3),
+        (f"{QUICK} search.levels=1", 2 + 1),
+        (f"{QUICK} budget.calls=7", 7),
+        (f"{QUICK} data.limit=2 search.levels=2", 2 * (1 + 3 + 6 + 6 - 4) + 3 + 2),
         ("search=paper data.limit=2", 2 * (1 + 3) + 1 + 2),
     ],
 )
@@ -119,12 +120,12 @@ def test_the_highest_is_what_a_search_can_take_and_no_more(words: str, high: int
     ("words", "low"),
     [
         # A question each to rewarder, target and judge, at ten levels or, with skips, at twelve.
-        ("search=quick", 3 * 12),
+        (f"{QUICK}", 3 * 12),
         ("search=paper", 3 * 20 + 19),
-        ("search=quick rewards=static", 2 * 12),
-        ("search=quick data.limit=4", 3 * 4),
-        ("search=quick search.levels=1", 3),
-        ("search=quick budget.calls=7", 7),
+        (f"{QUICK} rewards=static", 2 * 12),
+        (f"{QUICK} data.limit=4", 3 * 4),
+        (f"{QUICK} search.levels=1", 3),
+        (f"{QUICK} budget.calls=7", 7),
     ],
 )
 def test_the_lowest_skips_or_refuses_everything(words: str, low: int) -> None:
@@ -158,7 +159,7 @@ def test_the_roles_add_up() -> None:
         ("target", "root='Mend bicycles. ${rewards.aspects}'"),
         ("rewarder", "+rewards.aspects.Wit=It makes one smile."),
         ("judge", "task.description=Mends bicycles."),
-        ("rewriter", "task.locked=[Never guess.]"),
+        ("rewriter", "root='You are a helpful assistant. [[Never guess.]]'"),
     ],
 )
 def test_what_a_role_is_told_counts(role: Role, override: str) -> None:

@@ -16,7 +16,7 @@ from drpo.cli import app
 from drpo.graph.values import Role
 from drpo.models import providers
 from drpo.models.provider import Call, Completion
-from drpo.models.sandbox import Sandbox
+from drpo.models.sandbox.provider import Sandbox
 
 HOSTILE = [
     "",
@@ -44,8 +44,8 @@ class Hostile(Sandbox):
 
     broken: frozenset[Role] = frozenset({"target", "rewarder", "judge", "rewriter"})
 
-    def __init__(self, settings: Any, role: Role, seed: int) -> None:
-        super().__init__(settings, role, seed)
+    def __init__(self, settings: Any, role: Role) -> None:
+        super().__init__(settings, role)
         self._broken = role in self.broken
 
     async def complete(self, call: Call) -> Completion:

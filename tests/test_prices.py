@@ -56,7 +56,9 @@ def test_own_prices_go_before_the_list() -> None:
 
 def test_only_the_lists_prices_are_called_listed() -> None:
     """Not the user's own, and not the sandbox's."""
-    sandbox = SandboxSettings(provider="sandbox", model="sandbox")
+    sandbox = SandboxSettings(
+        provider="sandbox", model="sandbox", world="noisy", profile="terse", seed=0
+    )
     assert is_listed(settings())
     assert not is_listed(settings(price_in=1.0, price_out=1.0))
     assert not is_listed(sandbox)

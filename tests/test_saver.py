@@ -20,7 +20,7 @@ from drpo.checkpoints.runs import run_paths
 from drpo.checkpoints.saver import RunSaver
 from drpo.models import providers
 from drpo.models.provider import Call, Completion
-from drpo.models.sandbox import Sandbox
+from drpo.models.sandbox.provider import Sandbox
 
 SEARCH = ("search=greedy", "search.levels=4")
 PAPER = ("search=paper", "search.max_extension=0", "search.recycle_queries=true")

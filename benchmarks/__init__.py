@@ -1,0 +1,1 @@
+"""What was measured, each with the command that reproduces its table."""
