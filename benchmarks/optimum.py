@@ -289,7 +289,8 @@ class _Bounds:
 def _product(strengths: Floats, effects: Floats) -> Floats:
     """Of 1 - strength x effect over all instructions: by query and part."""
     rows = np.flatnonzero(strengths.any(axis=1) & effects.any(axis=1))
-    return np.prod(1 - strengths[rows, :, None] * effects[rows, None, :], axis=0)
+    product: Floats = np.prod(1 - strengths[rows, :, None] * effects[rows, None, :], axis=0)
+    return product
 
 
 def main() -> None:

@@ -240,9 +240,8 @@ def print_range(reaches: Mapping[str, Reach], outcomes: Outcomes, worlds: Sequen
         at = reaches[world]
         share = interval([100 * at.share(each.truth) for each in outcomes[world, PROFILE, "beam"]])
         shown = f"{share} %" if at.best > at.worst else "-"
-        print(
-            f"| {world} | {at.worst:.2f} | {at.root:.2f} | {at.best:.2f} | {at.bound:.2f} | {shown} |"
-        )
+        figures = " | ".join(f"{each:.2f}" for each in (at.worst, at.root, at.best, at.bound))
+        print(f"| {world} | {figures} | {shown} |")
 
 
 def print_rewards(outcomes: Outcomes, worlds: Sequence[str]) -> None:
