@@ -56,9 +56,9 @@ class Reach:
 
 def reach(profile: str, split: str, *, heeds: float = 1.0, most_nodes: int = 200_000) -> Reach:
     """The reachable range of one profile over the queries of a split."""
-    space = _Space(profile, queries_of(split), heeds)
+    space = Space(profile, queries_of(split), heeds)
     worst, best = space.climb(-1), space.climb(1)
-    proven, bound = _Bounds(space).prove(best, most_nodes) if heeds else (best, space.value(best))
+    proven, bound = Bounds(space).prove(best, most_nodes) if heeds else (best, space.value(best))
     return Reach(
         worst=space.value(worst),
         root=space.value(frozenset()),
@@ -80,7 +80,7 @@ def prompt_of(instructions: Iterable[Instruction]) -> str:
     return "\n".join(lines)
 
 
-class _Space:
+class Space:
     """Every set of instructions, and its expected truth."""
 
     def __init__(self, profile: str, queries: Sequence[str], heeds: float) -> None:
@@ -124,14 +124,14 @@ class _Space:
 
 
 @dataclass(frozen=True, slots=True)
-class _Node:
+class Node:
     """Some classes decided; the rest may still come."""
 
     chosen: Instructions
     open: frozenset[str]
 
 
-class _Bounds:
+class Bounds:
     """Upper bounds on what a node can still become.
 
     Everything that is not decided helps as if it came alone and never harms: it lifts, it lowers
@@ -139,7 +139,7 @@ class _Bounds:
     single gains is never too small.
     """
 
-    def __init__(self, space: _Space) -> None:
+    def __init__(self, space: Space) -> None:
         known = world_file()
         self._space = space
         self._target = known.target
@@ -194,7 +194,7 @@ class _Bounds:
     def prove(self, found: Instructions, most_nodes: int) -> tuple[Instructions, float]:
         """The best instructions, and a bound that none exceeds."""
         best, value = found, self._space.value(found)
-        root = _Node(frozenset(), frozenset(self._names))
+        root = Node(frozenset(), frozenset(self._names))
         order = itertools.count()
         heap = [(-self.bound(root)[0], next(order), root)]
         while heap and next(order) < most_nodes:
@@ -210,7 +210,7 @@ class _Bounds:
                     heapq.heappush(heap, (-above, next(order), child))
         return best, max(value, -heap[0][0]) if heap else value
 
-    def _children(self, node: _Node) -> list[_Node]:
+    def _children(self, node: Node) -> list[Node]:
         """The class that promises most: in, confined, or out."""
         if len(node.chosen) >= MOST_INSTRUCTIONS or not node.open:
             return []
@@ -218,9 +218,9 @@ class _Bounds:
         name = max(sorted(node.open), key=lambda each: gains[self._names.index(each)])
         left = node.open - {name}
         choices = [each for each in self._space.every if each[0] == name]
-        return [_Node(node.chosen, left), *(_Node(node.chosen | {each}, left) for each in choices)]
+        return [Node(node.chosen, left), *(Node(node.chosen | {each}, left) for each in choices)]
 
-    def bound(self, node: _Node) -> tuple[float, Floats]:
+    def bound(self, node: Node) -> tuple[float, Floats]:
         """No completion of the node has more truth; and what each open class can add at most."""
         if len(node.chosen) >= MOST_INSTRUCTIONS or not node.open:
             return self._space.value(node.chosen), np.zeros(len(self._names))
@@ -243,7 +243,7 @@ class _Bounds:
         more = float(np.sum(np.sort(gains)[::-1][:room]))
         return LOWEST_SCORE + SPAN * (float(np.sum(worth * (1 - missing))) + more), gains
 
-    def _strengths(self, node: _Node, *, rivals_come: bool = False) -> Floats:
+    def _strengths(self, node: Node, *, rivals_come: bool = False) -> Floats:
         """How much of each chosen instruction is heeded, by query."""
         applies = np.zeros((len(self._names), len(self._space.queries)))
         for name, when in node.chosen:
@@ -256,7 +256,7 @@ class _Bounds:
             heeded[self._names.index(name)] *= 1 - there * (1 - self._target.rivalry)
         return heeded
 
-    def _costing(self, low: Floats, node: _Node) -> Floats:
+    def _costing(self, low: Floats, node: Node) -> Floats:
         """Half of the pair costs nothing where the other may still come."""
         costing = low.copy()
         one, other = self._target.pair.of
@@ -265,12 +265,12 @@ class _Bounds:
                 costing[self._names.index(name)] = 0.0
         return costing
 
-    def _may_come(self, node: _Node, name: str, *, chosen_only: bool = False) -> bool:
+    def _may_come(self, node: Node, name: str, *, chosen_only: bool = False) -> bool:
         chosen = any(name == each for each, _ in node.chosen)
         return chosen or (name in node.open and not chosen_only)
 
     def _gains(
-        self, node: _Node, still: Floats, kept: Floats, factors: Floats, missing: Floats
+        self, node: Node, still: Floats, kept: Floats, factors: Floats, missing: Floats
     ) -> Floats:
         """What each open class lifts by itself."""
         gains = np.zeros(len(self._names))
