@@ -92,6 +92,8 @@ class OpenAISettings(ModelSettings):
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable with the key; the key itself is never stored."""
+    send_seed: bool = True
+    """Send the index of the sample as `seed`; false for servers that refuse it."""
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
     """Of one attempt."""
     attempts: int = Field(default=5, ge=1, le=20)

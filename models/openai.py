@@ -78,6 +78,7 @@ class OpenAIProvider:
             "max_tokens": settings.max_tokens,
             "format": settings.format,
             "json_schema": settings.json_schema,
+            "send_seed": settings.send_seed,
         }
         self._settings = settings
         self._price = price_of(settings)
@@ -101,6 +102,8 @@ class OpenAIProvider:
         options: dict[str, Any] = {}
         if call.n > 1:
             options["n"] = call.n
+        if self._settings.send_seed:
+            options["seed"] = call.sample
         if call.schema is not None and self._settings.json_schema:
             # Beside the SDK's own `response_format`, which parses at 5 ms of CPU a call and raises
             # on an answer that was cut off.

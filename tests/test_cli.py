@@ -39,9 +39,9 @@ def drpo(
     )
 
 
-def told(*words: str, folder: Path) -> dict[str, Any]:
+def told(*words: str, folder: Path, environment: dict[str, str] | None = None) -> dict[str, Any]:
     """The JSON of a command that has to succeed."""
-    done = drpo(*words, "--json", folder=folder)
+    done = drpo(*words, "--json", folder=folder, environment=environment)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -227,10 +227,21 @@ def test_a_used_up_budget_has_its_own_code_and_can_be_raised(tmp_path: Path) -> 
     assert told("resume", folder=tmp_path) == resumed
 
 
+def heed_interrupts() -> None:
+    """A suite that was started in the background ignores them, and so would its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def interrupted(number: int, times: int, folder: Path) -> tuple[int, float]:
     """Exit code of a slow search that gets a signal, and how long it went on after the last."""
     words = [sys.executable, "-m", "drpo", "optimize", "search=greedy", *SLOW]
-    with subprocess.Popen(words, cwd=folder, stdout=-3, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        words,
+        cwd=folder,
+        stdout=-3,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 - this process has no threads
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if b"level 2/" in line:
@@ -254,6 +265,18 @@ def test_a_signal_leaves_a_run_that_can_be_resumed(number: int, times: int, tmp_
     assert told("show", folder=tmp_path)["status"] == "paused"
     whole = told("optimize", "search=greedy", "--runs", "whole", folder=tmp_path)
     assert told("resume", folder=tmp_path)["tree_sha256"] == whole["tree_sha256"]
+
+
+def test_a_search_does_not_depend_on_the_process(tmp_path: Path) -> None:
+    """Nor on the order of Python's sets, which every process has of its own."""
+    words = ("optimize", "search.levels=5")
+    trees = {
+        told(*words, "--runs", name, folder=tmp_path, environment={"PYTHONHASHSEED": name})[
+            "tree_sha256"
+        ]
+        for name in ("1", "2", "3")
+    }
+    assert len(trees) == 1
 
 
 def test_a_killed_run_is_shown_as_paused(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_readmes_sandbox_commands_work_in_order(tmp_path: Path) -> None:
     wanted = [
         line for line in commands(README) if line.startswith("drpo ") and "openai" not in line
     ]
-    assert len(wanted) == 6
+    assert len(wanted) == 7
     for command in wanted:
         done = run_drpo(command, tmp_path)
         assert done.returncode == 0, (command, done.stderr)
@@ -139,14 +139,14 @@ def test_links_of_the_pages_lead_somewhere() -> None:
 def test_every_setting_of_the_guide_exists() -> None:
     """The first column of the table names keys of the configuration, and all its sections."""
     table = GUIDE.partition("## Settings")[2].partition("## Queries")[0]
-    config = _composed(["models=openai"])
+    config, simulated = _composed(["models=openai"]), _composed([])
     for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE):
         first, *others = re.findall(r"`([^`]+)`", row)
         parent = first.rpartition(".")[0]
         for name in (first, *(parent + other for other in others if other.startswith("."))):
             key = name.replace("<role>", "judge").removeprefix("provider@")
-            if key not in ("experiment", "models.judge.latency_ms"):
-                assert OmegaConf.select(config, key, default="absent") != "absent", name
+            there = [OmegaConf.select(each, key, default="absent") for each in (config, simulated)]
+            assert there != ["absent"] * 2 or key == "experiment", name
     for section in config:
         assert f"`{section!s}" in table, section
 

@@ -111,7 +111,7 @@ class Rewriter:
 
     def _fit(self, text: _Text, query: str, rng: random.Random) -> None:
         """Guidance for the query at hand only."""
-        topic = " ".join(sorted(words_of(query), key=len)[-2:]) or "this"
+        topic = " ".join(sorted(words_of(query), key=lambda word: (len(word), word))[-2:]) or "this"
         said = rng.choice(self._instructions[rng.choice(list(self._instructions))].says)
         text.add(self._known.fitted.format(topic=topic, what=f"{said[0].lower()}{said[1:]}"), rng)
 
