@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from drpo.checkpoints.reader import status, summary
 from drpo.checkpoints.runs import StoredRun, find_run, load_run
 from drpo.conf.schema import Settings
+from drpo.config_file import own_words
 from drpo.estimates import Estimate, estimate_of
 from drpo.graph.values import Query
 from drpo.queries import load_queries, own_queries
-from drpo.run import Observer, new_run, search
+from drpo.run import Observer, SearchFunction, first_search, new_run, search
 from drpo.settings import compose_settings, stored_settings, with_overrides
 
 T = TypeVar("T")
@@ -40,20 +41,23 @@ class Result:
 
 async def optimize(
     *overrides: str,
+    config: str | Path | None = None,
     queries: Iterable[str | Query] | None = None,
     runs: str | Path = DEFAULT_FOLDER,
     observer: Observer | None = None,
 ) -> Result:
     """Run one search to its end.
 
-    `overrides` are Hydra's, e.g. `"search=paper"`, `"models.target.model=gpt-4o"`. `queries` stand
-    in for `data.path`. Raises BadInput before anything is written, RunPaused where the run stopped
+    `overrides` are Hydra's, e.g. `"search=paper"`, `"models.target.model=gpt-4o"`. `config` is a
+    file as `drpo init` writes it; from Python none is read unasked. `queries` stand in for
+    `data.path`. Raises BadInput before anything is written, RunPaused where the run stopped
     in good order (`resume` goes on), RunFailed where it cannot go on.
     """
-    settings = await asyncio.to_thread(compose_settings, overrides)
+    settings = await asyncio.to_thread(_composed, config, overrides)
     asked = _asked(settings, queries)
     expected = asdict(estimate_of(settings, asked))
-    return await _finish(new_run(settings, asked, Path(runs), expected), observer)
+    run = new_run(settings, asked, Path(runs), expected)
+    return await _finish(run, observer, first_search)
 
 
 async def resume(
@@ -69,12 +73,16 @@ async def resume(
     return await _finish(resumable(find_run(Path(runs), run), overrides), observer)
 
 
-def estimate(*overrides: str, queries: Iterable[str | Query] | None = None) -> Estimate:
+def estimate(
+    *overrides: str,
+    config: str | Path | None = None,
+    queries: Iterable[str | Query] | None = None,
+) -> Estimate:
     """What `optimize` would take: calls, tokens, dollars, seconds, each low, expected and high.
 
     Asks no model, needs no key and writes nothing. Raises BadInput as `optimize` does.
     """
-    settings = compose_settings(overrides)
+    settings = _composed(config, overrides)
     return estimate_of(settings, _asked(settings, queries))
 
 
@@ -95,15 +103,24 @@ def resumable(path: Path, overrides: Sequence[str]) -> StoredRun:
     return replace(stored, settings=settings.model_dump_json())
 
 
+def _composed(config: str | Path | None, overrides: Sequence[str]) -> Settings:
+    own = [] if config is None else own_words(Path(config))
+    return compose_settings([*own, *overrides])
+
+
 def _asked(settings: Settings, queries: Iterable[str | Query] | None) -> list[Query]:
     if queries is None:
         return load_queries(settings.data, settings.seed)
     return own_queries(queries)
 
 
-async def _finish(run: StoredRun, observer: Observer | None) -> Result:
+async def _finish(
+    run: StoredRun,
+    observer: Observer | None,
+    begin: SearchFunction = search,
+) -> Result:
     if status(run.path) != "done":
-        await search(run, observer)
+        await begin(run, observer)
     told = summary(run.path)
     best = told["best"]
     return Result(run.id, run.path, best["prompts"], best["path_value"], told)

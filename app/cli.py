@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import drpo
+from drpo.quiet import starting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,10 @@ app = typer.Typer(
 
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="DRPO_RUNS", metavar="DIR", help="Where the runs are.")
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Your settings; else drpo.yaml, if it is here."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Run = Annotated[
@@ -44,27 +49,32 @@ DEFAULT_RUNS = Path("runs")
 )
 def optimize(
     context: typer.Context,
+    config: Config = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")] = False,
 ) -> None:
     """Search for the best prompt: drpo optimize [OVERRIDES]."""
-    from drpo.optimize import run_hydra
+    with starting():
+        from drpo.launch import run_hydra
 
-    run_hydra(context.args, runs=runs, as_json=as_json, yes=yes)
+        read_env()
+        run_hydra(context.args, own=config, runs=runs, as_json=as_json, yes=yes)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def estimate(
     context: typer.Context,
+    config: Config = None,
     # So that `optimize` can be put in its place in any command.
     _runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
     """Tell what a search would take, without asking any model: drpo estimate [OVERRIDES]."""
-    from drpo.forecast import tell
+    with starting():
+        from drpo.forecast import tell
 
-    tell(context.args, as_json=as_json)
+        tell(context.args, own=config, as_json=as_json)
 
 
 @app.command()
@@ -77,17 +87,29 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was stopped or killed; budget.* and concurrency may change."""
-    from drpo.api import resumable
-    from drpo.checkpoints.runs import find_run
-    from drpo.optimize import run_to_end
-
     words = words or []
     names = [word for word in words if "=" not in word]
     if len(names) > 1:
         raise typer.BadParameter(f"one RUN at a time, not {' and '.join(names)}")
-    path = find_run(runs, names[0] if names else None)
-    stored = resumable(path, [word for word in words if "=" in word])
-    run_to_end(stored, runs=runs, as_json=as_json)
+    with starting():
+        from drpo.api import resumable
+        from drpo.checkpoints.runs import find_run
+        from drpo.launch import run_to_end
+
+        read_env()
+        path = find_run(runs, names[0] if names else None)
+        stored = resumable(path, [word for word in words if "=" in word])
+        run_to_end(stored, runs=runs, as_json=as_json)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to.")] = Path(),
+) -> None:
+    """Write a drpo.yaml and a queries.jsonl to edit, and say what to type next."""
+    from drpo.beginning import begin
+
+    begin(folder)
 
 
 @app.command(name="runs")
@@ -175,10 +197,17 @@ def _completion(words: list[str]) -> int:
     line = os.environ.get("COMP_LINE", "")
     verb, _, rest = line.removeprefix("drpo").lstrip().partition(" ")
     if verb not in ("optimize", "estimate"):
-        typer.echo("optimize estimate resume runs show")
+        typer.echo("init optimize estimate resume runs show")
         return 0
     os.environ["COMP_LINE"] = f"drpo {rest}"
     return _exit_code(["optimize", *words])
+
+
+def read_env() -> None:
+    """Keys and the like out of ./.env; what the shell has set goes before it."""
+    from dotenv import load_dotenv
+
+    load_dotenv(Path(".env"), override=False)
 
 
 def _complain(text: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import typer
 
+from drpo.config_file import own_words
 from drpo.courses import SKIPPED, WITHOUT_CALLS
 from drpo.estimates import estimate_of
 from drpo.graph.values import ROLES
@@ -22,9 +24,9 @@ ASSUMED = (
 )
 
 
-def tell(overrides: Sequence[str], *, as_json: bool) -> None:
-    """The estimate of one search. Raises BadInput."""
-    settings = compose_settings(overrides)
+def tell(overrides: Sequence[str], *, own: Path | None, as_json: bool) -> None:
+    """The estimate of one search, `own` being the user's file. Raises BadInput."""
+    settings = compose_settings([*own_words(own), *overrides])
     told = asdict(estimate_of(settings, load_queries(settings.data, settings.seed)))
     if as_json:
         print_json(told)

@@ -1,4 +1,7 @@
-"""Shows a running search on standard error: a live line on a terminal, else a line a level."""
+"""Shows a running search on standard error: a live line on a terminal, else lines.
+
+Off a terminal there is a line a level, and one whenever it would be silent for too long.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from drpo.quiet import ready, repeating
 from drpo.run import Observer, Snapshot
 
 LONGEST_IN_SECONDS = 100
@@ -20,18 +24,25 @@ LONGEST_IN_MINUTES = 100
 @contextmanager
 def progress() -> Iterator[tuple[Observer, Callable[[str], None]]]:
     """An observer for the search, and a way to say something meanwhile."""
+    ready()
     console = Console(stderr=True, highlight=False)
-    if console.is_terminal:
-        yield from _live(console)
-    else:
-        yield _plain(console), lambda text: console.print(Text(text))
+    yield from (_live if console.is_terminal else _plain)(console)
 
 
-def _plain(console: Console) -> Observer:
-    def observe(snapshot: Snapshot) -> None:
-        console.print(Text(line(snapshot)), soft_wrap=True)
+def _plain(console: Console) -> Iterator[tuple[Observer, Callable[[str], None]]]:
+    shown = _Line()
 
-    return observe
+    def say(text: Text | None = None) -> None:
+        console.print(shown.__rich__() if text is None else text, soft_wrap=True)
+
+    with repeating(say) as spoken:
+
+        def observe(snapshot: Snapshot) -> None:
+            shown.snapshot, shown.since = snapshot, time.monotonic()
+            say()
+            spoken()
+
+        yield observe, lambda text: say(Text(text))
 
 
 def _live(console: Console) -> Iterator[tuple[Observer, Callable[[str], None]]]:

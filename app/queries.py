@@ -25,6 +25,7 @@ BUILTIN = "builtin:"
 SANDBOX = "sandbox:"
 LONGEST_QUERY = 100_000
 """Characters; beyond it no model of today reads to the end."""
+COLUMNS = ("text", "id", "tags", "reference")
 SUFFIXES = (".jsonl", ".csv", ".txt")
 
 Text = Annotated[str, Field(min_length=1, max_length=LONGEST_QUERY)]
@@ -183,10 +184,12 @@ def _jsonl(path: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any
 
 def _csv(path: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
-    columns = set(reader.fieldnames or ())
-    if "text" not in columns or columns - {"id", "text", "tags", "reference"}:
+    columns = list(reader.fieldnames or ())
+    wrong = [name for name in columns if name not in COLUMNS]
+    if wrong or "text" not in columns:
+        found = f"column {wrong[0]!r} is not known" if wrong else "there is no column 'text'"
         raise BadInput(
-            f"{path}, line 1: the columns are text and, if you like, id, tags and reference"
+            f"{path}, line 1: {found}; allowed are text and, if you like, id, tags and reference"
         )
     try:
         for row in reader:

@@ -195,11 +195,11 @@ def _say_prompts(say: _Lines, prompts: Mapping[str, str], indent: str = "  ") ->
 
 def resume_command(run_id: str, folder: Path) -> str:
     """What to type to go on with a run."""
-    return f"{_drpo()} resume {run_id[:SHORT_ID]}{_where(folder)}"
+    return f"{drpo_command()} resume {run_id[:SHORT_ID]}{_where(folder)}"
 
 
 def _next(told: Mapping[str, Any], folder: Path) -> list[str]:
-    show = f"{_drpo()} show {told['run_id'][:SHORT_ID]}"
+    show = f"{drpo_command()} show {told['run_id'][:SHORT_ID]}"
     where = _where(folder)
     if told["status"] != "done":
         return [
@@ -211,7 +211,7 @@ def _next(told: Mapping[str, Any], folder: Path) -> list[str]:
         f"Why each is there:   {show} --view trace{where}",
     ]
     if told["simulated"]:
-        lines.append(f"On a real model:     OPENAI_API_KEY=... {_drpo()} optimize models=openai")
+        lines.append(f"With your own model: {drpo_command()} init")
     return lines
 
 
@@ -221,7 +221,7 @@ def _where(folder: Path) -> str:
     return "" if folder == found else f" --runs {shlex.quote(str(folder))}"
 
 
-def _drpo() -> str:
+def drpo_command() -> str:
     """How this command was probably started."""
     return "python3 -m uv run drpo" if "UV_RUN_RECURSION_DEPTH" in os.environ else "drpo"
 

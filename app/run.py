@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
@@ -21,19 +21,21 @@ from langgraph.runtime import RunControl
 
 import drpo
 from drpo.checkpoints.ledger import SqliteLedger
+from drpo.checkpoints.reader import calls_made
 from drpo.checkpoints.runs import (
     Fingerprint,
     StoredRun,
     create_run,
     hold_against,
     owning,
+    remove_run,
     update_settings,
 )
 from drpo.checkpoints.store import RunStore, open_store
 from drpo.conf.schema import Settings
 from drpo.graph.build import build_evaluation, build_search, fingerprint, initial_state
 from drpo.graph.context import Caller, Context, Store
-from drpo.graph.errors import BadInput, RunPaused
+from drpo.graph.errors import BadInput, ProviderRefused, RunPaused
 from drpo.graph.order import SeededOrder
 from drpo.graph.strategies import STRATEGIES
 from drpo.graph.values import ROLES, Query, Role
@@ -70,6 +72,19 @@ class Snapshot:
 
 
 Observer = Callable[[Snapshot], None]
+
+
+class SearchFunction(Protocol):
+    """`search`, or `first_search`."""
+
+    async def __call__(
+        self,
+        run: StoredRun,
+        observer: Observer | None = None,
+        announce: Callable[[str], None] | None = None,
+    ) -> None:
+        """To the run's end."""
+        ...
 
 
 def new_run(
@@ -117,6 +132,24 @@ async def search(
             update_settings(run)
             async with open_store(run.path, full_sync=settings.storage.full_sync) as store:
                 await _Search(run, settings, providers, store, observer).run(announce)
+
+
+async def first_search(
+    run: StoredRun,
+    observer: Observer | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> None:
+    """`search` of a run just made, which is taken back where no model ever answered.
+
+    Raises BadInput where a server knows no such key or model, else as `search`.
+    """
+    try:
+        await search(run, observer, announce)
+    except ProviderRefused as error:
+        if calls_made(run.path):
+            raise
+        remove_run(run.path)
+        raise BadInput(str(error)) from None
 
 
 def current_fingerprint(settings: Settings) -> Fingerprint:

@@ -26,6 +26,8 @@ from drpo.graph.errors import BadInput
 
 CONFIG_MODULE = "drpo.conf"
 CONFIG_NAME = "config"
+NO_SETTINGS = ("hydra", "experiment", "own")
+"""Parts of the composed configuration that only say how it was composed."""
 HYDRA_PROBLEMS = (HydraException, OmegaConfBaseException, ValueError)
 """What Hydra raises on overrides it cannot use."""
 LONGEST_SHOWN = 80
@@ -56,7 +58,9 @@ def settings_from(config: DictConfig) -> Settings:
         raise BadInput(_one_line(str(error))) from None
     if not isinstance(values, dict):
         raise BadInput("the configuration is not a mapping")
-    values = {name: value for name, value in values.items() if name not in ("hydra", "experiment")}
+    values = {
+        name: value for name, value in values.items() if name not in ("hydra", "experiment", "own")
+    }
     if isinstance(values.get("root"), str):
         values["root"] = _root(values["root"])
     return validated(values)
@@ -111,11 +115,11 @@ def explained(error: Exception, overrides: Sequence[str]) -> BadInput:
     if choice and choice[1]:
         group, wanted = choice[1], choice[2]
         return BadInput(
-            f"{group}={wanted}: there is no such choice; {_nearest(wanted, choices(group))}"
+            f"{group}={wanted}: there is no such choice; {nearest(wanted, choices(group))}"
         )
     for key in _keys(overrides):
         if key not in _known_keys():
-            return BadInput(f"{key!r} is no setting; {_nearest(key, _known_keys())}")
+            return BadInput(f"{key!r} is no setting; {nearest(key, _known_keys())}")
     return BadInput(text)
 
 
@@ -129,6 +133,11 @@ def groups() -> list[str]:
     """The configuration groups."""
     found = files(CONFIG_MODULE).iterdir()
     return sorted(each.name for each in found if each.is_dir() and not each.name.startswith("_"))
+
+
+def sections() -> list[str]:
+    """The top-level names of the configuration."""
+    return list(Settings.model_fields)
 
 
 def _parsed(overrides: Sequence[str]) -> list[Any]:
@@ -171,8 +180,11 @@ def _flat(values: Any, prefix: str) -> list[str]:
     return names
 
 
-def _nearest(wanted: str, known: Iterable[str]) -> str:
-    """By the whole name, or else by its last part: `serch.levles` and `levels` mean the same."""
+def nearest(wanted: str, known: Iterable[str]) -> str:
+    """What was probably meant: by the whole name, or else by its last part.
+
+    `serch.levles` and `levels` mean the same.
+    """
     known = sorted(set(known))
     close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.6)
     if not close:
@@ -188,7 +200,7 @@ def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"] if part not in ("sandbox", "openai"))
     if first["type"] == "extra_forbidden":
-        return f"{place!r} is no setting; {_nearest(place, _known_keys())}"
+        return f"{place!r} is no setting; {nearest(place, _known_keys())}"
     message = first["msg"].removeprefix("Value error, ")
     if not place:
         return _one_line(message)

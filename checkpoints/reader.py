@@ -26,6 +26,12 @@ def status(path: Path) -> str:
         return _status(db, path)[0]
 
 
+def calls_made(path: Path) -> int:
+    """Calls that some model answered."""
+    with reading(path) as db:
+        return int(db["call"].count)
+
+
 def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
     """A run in short: status, level, best candidate, calls, tokens, cost, and `tree_sha256`.
 

@@ -128,6 +128,12 @@ def update_settings(run: StoredRun) -> None:
         db.conn.execute("update run set settings = ?", (run.settings,))
 
 
+def remove_run(path: Path) -> None:
+    """Take a run's file away, with whatever SQLite has beside it."""
+    for beside in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        beside.unlink(missing_ok=True)
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[Database]:
     """A run's file, to look at. Raises BadInput when it is no run of ours."""

@@ -50,6 +50,15 @@ class WorldSettings(Strict):
     """Of every draw in the world; the run's own seed by default."""
 
 
+class ServerSettings(Strict):
+    """The OpenAI-compatible server of every role that has none of its own."""
+
+    model: str = Field(default="gpt-4o-mini", min_length=1)
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable with the key; the key itself is never stored."""
+
+
 class BudgetSettings(Strict):
     """Where a run stops by itself; it can be resumed with a larger limit."""
 
@@ -223,6 +232,7 @@ class Settings(Strict):
     task: TaskSettings
     budget: BudgetSettings
     sandbox: WorldSettings
+    openai: ServerSettings = ServerSettings()
     models: ModelsSettings
     rewards: RewardsSettings
     search: SearchSettings

@@ -6,7 +6,8 @@ DrpoError
 │   └── RunOwned        another process is running it                         exit code 1
 └── RunPaused           the run stopped in good order and can be resumed      exit code 3
     ├── BudgetReached   a limit of `budget` is used up                        exit code 4
-    └── ProviderStopped the model's server refuses, or is away for too long   exit code 5
+    └── ProviderStopped the model's server is away for too long, or broken    exit code 5
+        └── ProviderRefused  it knows no such key or model                    exit code 5
 
 What a model says wrong is no error: nodes return it as data.
 """
@@ -52,3 +53,7 @@ class ProviderStopped(RunPaused):
     """A model call failed in a way that no further attempt can mend now."""
 
     exit_code = 5
+
+
+class ProviderRefused(ProviderStopped):
+    """The server knows no such key or model; before the first answer this is BadInput."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from drpo.graph.errors import BudgetReached, ProviderStopped, RunPaused
+from drpo.graph.errors import BudgetReached, ProviderRefused, ProviderStopped, RunPaused
 from drpo.graph.requests import Answer, Reply, Request
 from drpo.graph.values import Role
 from drpo.models.ledger import Attempt, CallRecord, Ledger, Usage, ledger_key
@@ -148,7 +148,8 @@ class LedgeredCaller:
                 wait_s = self._wait(problem, len(attempts), provider.attempts, backoff)
                 if wait_s is None:
                     await self._ledger.record_failure(key, attempts)
-                    raise ProviderStopped(f"{request.role}: {problem}") from None
+                    stopped = ProviderRefused if problem.refused else ProviderStopped
+                    raise stopped(f"{request.role}: {problem}") from None
                 await asyncio.sleep(wait_s)
             else:
                 attempts.append(Attempt(started_at, time.monotonic() - clock, None))

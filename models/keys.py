@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+from urllib.parse import urlsplit
 
 from drpo.conf.schema import OpenAISettings
 from drpo.graph.errors import BadInput
 
+NO_KEY = "none"
+"""Sent to a server on this machine when there is no key: most of them want none."""
+
 
 def api_key(settings: OpenAISettings) -> str:
     """The key out of its environment variable. Raises BadInput when that is not set."""
-    key = os.environ.get(settings.api_key_env, "")
-    if not key:
-        raise BadInput(
-            f"model {settings.model!r} needs a key: set the environment variable "
-            f"{settings.api_key_env} (any value for a local server that wants none)"
-        )
-    return key
+    key = os.environ.get(settings.api_key_env, "").strip()
+    if key:
+        return key
+    if is_local(settings.base_url):
+        return NO_KEY
+    raise BadInput(
+        f"model {settings.model!r} needs a key: set the environment variable "
+        f"{settings.api_key_env}, or write {settings.api_key_env}=... into a file .env here"
+    )
+
+
+def is_local(base_url: str | None) -> bool:
+    """Whether the server is on this machine."""
+    host = urlsplit(base_url or "").hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

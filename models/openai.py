@@ -33,6 +33,8 @@ from drpo.models.provider import Call, Completion, TransportError
 _MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 _KEY = re.compile(r"\b(?:sk|key|hf)[-_][A-Za-z0-9_*-]{6,}")
 _BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+_REFUSED_CODES = frozenset({"invalid_api_key", "model_not_found"})
 _FINAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 _sent: ContextVar[list[str]] = ContextVar("_sent")
@@ -158,7 +160,12 @@ class OpenAIProvider:
             status in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
         ) and error.code not in _FINAL_CODES
         wait_s = _retry_after(error.response.headers) if retry else None
-        return TransportError(f"the server says {status}: {text}", retry=retry, wait_s=wait_s)
+        return TransportError(
+            f"the server says {status} to model {self._settings.model!r}: {text}",
+            retry=retry,
+            wait_s=wait_s,
+            refused=status in _REFUSED or error.code in _REFUSED_CODES,
+        )
 
     def _clean(self, text: str) -> str:
         """One line, short, without the key."""

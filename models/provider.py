@@ -44,13 +44,16 @@ class TransportError(Exception):
     """A call got no usable reply.
 
     `retry` says whether the same call may succeed later, `wait_s` how long the server asked to
-    wait. The text is one line without secrets.
+    wait, `refused` that key or model are wrong. The text is one line without secrets.
     """
 
-    def __init__(self, reason: str, *, retry: bool, wait_s: float | None = None) -> None:
+    def __init__(
+        self, reason: str, *, retry: bool, wait_s: float | None = None, refused: bool = False
+    ) -> None:
         super().__init__(reason)
         self.retry = retry
         self.wait_s = wait_s
+        self.refused = refused
 
 
 class Provider(Protocol):

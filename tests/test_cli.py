@@ -28,7 +28,7 @@ def drpo(
 ) -> subprocess.CompletedProcess[str]:
     """One command in a folder, without a terminal and without a key."""
     known = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "drpo", *words],
         cwd=folder,
         env=known | (environment or {}),
@@ -37,6 +37,9 @@ def drpo(
         check=False,
         stdin=subprocess.DEVNULL,
     )
+    # Said by a slow machine.
+    done.stderr = done.stderr.replace("starting ...\n", "")
+    return done
 
 
 def told(*words: str, folder: Path, environment: dict[str, str] | None = None) -> dict[str, Any]:

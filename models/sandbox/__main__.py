@@ -61,7 +61,7 @@ async def _serve(settings: SandboxSettings, host: str, port: int) -> None:
         typer.echo(
             f"http://{host}:{address[1]}/v1 serves world {settings.world}"
             f" ({world_sha256()[:12]}), profile {settings.profile}, seed {settings.seed};"
-            " models sandbox-target, sandbox-rewarder, sandbox-judge, sandbox-rewriter"
+            ' as model "sandbox", any key'
         )
         await stop.wait()
     finally:

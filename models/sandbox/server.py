@@ -1,6 +1,7 @@
 """The sandbox over HTTP, as an OpenAI-compatible server: the same texts, bit for bit.
 
-The model's name chooses the role (`sandbox-judge`, ...). The request's `seed` is the sample index.
+The model's name chooses the role (`sandbox-judge`, ...); model `sandbox` is every role, told apart
+by the fenced texts it is asked with. The request's `seed` is the sample index.
 Any key is accepted; it listens on the loopback unless told otherwise.
 """
 
@@ -15,12 +16,14 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from drpo.conf.schema import SandboxSettings
-from drpo.graph.values import ROLES, Message
+from drpo.graph.values import ROLES, Message, Role
 from drpo.models.provider import Call, Completion
 from drpo.models.sandbox.provider import Sandbox
+from drpo.models.sandbox.texts import fenced, pieces_of
 
 LARGEST_BODY = 8 * 1024 * 1024
 MOST_CHOICES = 128
+ANY_ROLE = "sandbox"
 Stops = Annotated[
     tuple[str, ...],
     BeforeValidator(lambda given: [given] if isinstance(given, str) else given or ()),
@@ -93,7 +96,7 @@ class _Served:
     """The four roles of one world."""
 
     def __init__(self, settings: SandboxSettings) -> None:
-        self._roles = {f"sandbox-{role}": Sandbox(settings, role) for role in ROLES}
+        self._roles = {f"{ANY_ROLE}-{role}": Sandbox(settings, role) for role in ROLES}
 
     async def chat(self, request: web.Request) -> web.Response:
         """Turns."""
@@ -122,17 +125,29 @@ class _Served:
 
     async def models(self, _: web.Request) -> web.Response:
         """Every name there is."""
-        known = [{"id": name, "object": "model", "owned_by": "drpo"} for name in self._roles]
+        names = (ANY_ROLE, *self._roles)
+        known = [{"id": name, "object": "model", "owned_by": "drpo"} for name in names]
         return web.json_response({"object": "list", "data": known})
 
     async def _complete(self, asked: _Asked, messages: tuple[Message, ...]) -> Completion:
-        role = self._roles.get(asked.model)
+        name = f"{ANY_ROLE}-{role_of(messages)}" if asked.model == ANY_ROLE else asked.model
+        role = self._roles.get(name)
         if role is None:
-            names = ", ".join(self._roles)
+            names = ", ".join((ANY_ROLE, *self._roles))
             raise _Refused(404, "model_not_found", f"there is no model {asked.model!r}: {names}")
         return await role.complete(
             Call(messages=messages, sample=asked.seed, n=asked.n, stop=asked.stop)
         )
+
+
+def role_of(messages: Sequence[Message]) -> Role:
+    """Who is asked with these messages, by the fenced texts in them."""
+    pieces = pieces_of(messages)
+    if fenced(pieces, "prompt"):
+        return "rewriter"
+    if fenced(pieces, "answer"):
+        return "judge"
+    return "rewarder" if fenced(pieces, "query") else "target"
 
 
 async def _read(request: web.Request, kind: type[A]) -> A:

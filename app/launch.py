@@ -20,13 +20,15 @@ from omegaconf import DictConfig
 from drpo.checkpoints.reader import status, summary
 from drpo.checkpoints.runs import StoredRun
 from drpo.conf.schema import Settings
+from drpo.config_file import own_words
 from drpo.estimates import estimate_of
 from drpo.graph.errors import BadInput, DrpoError, RunOwned, RunPaused
 from drpo.graph.values import ROLES
 from drpo.progress import progress
 from drpo.queries import load_queries
+from drpo.quiet import ready
 from drpo.render import forecast, print_json, print_summary, resume_command
-from drpo.run import new_run, search
+from drpo.run import SearchFunction, first_search, new_run, search
 from drpo.settings import (
     CONFIG_MODULE,
     CONFIG_NAME,
@@ -36,8 +38,10 @@ from drpo.settings import (
 )
 
 
-def run_hydra(overrides: Sequence[str], *, runs: Path, as_json: bool, yes: bool) -> None:
-    """One search per composed configuration. Raises DrpoError."""
+def run_hydra(
+    overrides: Sequence[str], *, own: Path | None, runs: Path, as_json: bool, yes: bool
+) -> None:
+    """One search per composed configuration, `own` being the user's file. Raises DrpoError."""
     problems: list[DrpoError] = []
     begun: list[DictConfig] = []
     process = os.getpid()
@@ -57,7 +61,7 @@ def run_hydra(overrides: Sequence[str], *, runs: Path, as_json: bool, yes: bool)
 
     # Hydra's parser takes no overrides on both sides of an option.
     multirun = [word for word in overrides if word in ("-m", "--multirun")]
-    words = multirun + [word for word in overrides if word not in multirun]
+    words = [*multirun, *own_words(own), *(word for word in overrides if word not in multirun)]
     # Hydra would print its own words, and exit with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     arguments, sys.argv = sys.argv, ["drpo", *words]
@@ -80,16 +84,23 @@ def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool) -> None:
     estimate = asdict(estimate_of(settings, queries))
     if _paid(settings):
         _confirm(estimate, yes=yes)
-    run_to_end(new_run(settings, queries, runs, estimate), runs=runs, as_json=as_json)
+    run = new_run(settings, queries, runs, estimate)
+    run_to_end(run, runs=runs, as_json=as_json, begin=first_search)
 
 
-def run_to_end(run: StoredRun, *, runs: Path, as_json: bool) -> None:
+def run_to_end(
+    run: StoredRun,
+    *,
+    runs: Path,
+    as_json: bool,
+    begin: SearchFunction = search,
+) -> None:
     """Run or resume one search and print what came of it. Raises DrpoError."""
     problem: DrpoError | None = None
     if status(run.path) != "done":
         try:
             with progress() as (observer, announce):
-                asyncio.run(search(run, observer, announce))
+                asyncio.run(begin(run, observer, announce))
         except (BadInput, RunOwned):
             raise
         except DrpoError as error:
@@ -113,5 +124,6 @@ def _confirm(estimate: Mapping[str, Any], *, yes: bool) -> None:
     typer.echo(f"This search makes {forecast(estimate)}.", err=True)
     if yes or not sys.stdin.isatty():
         return
+    ready()
     if not typer.confirm("Start it?", default=False, err=True):
         raise BadInput("not started")

@@ -1,0 +1,92 @@
+"""A user's own settings: `drpo.yaml` in the folder a command is started in, or `--config`.
+
+It becomes one more choice of Hydra's configuration, composed after the shipped ones and before the
+command line. What it says is data: it names no code, no launcher and no other file of settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.config_store import ConfigStore
+
+from drpo.graph.errors import BadInput
+from drpo.settings import choices, groups, nearest, sections
+
+DEFAULT_FILE = Path("drpo.yaml")
+NOT_FILES = ("builtin:", "sandbox:")
+
+
+def own_words(named: Path | None) -> list[str]:
+    """The override that brings the user's file in; none where there is no file.
+
+    Without a name it is ./drpo.yaml, if there is one. Raises BadInput for a file that cannot be
+    used.
+    """
+    path = named or DEFAULT_FILE
+    if named is None and not path.is_file():
+        return []
+    ConfigStore.instance().store(
+        group="own", name="file", node=_as_config(path, _read(path)), package="_global_"
+    )
+    return ["own=file"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: it is not UTF-8 (byte {error.start})") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise BadInput(f"{path}{line}: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise BadInput(f"{path}: it is not YAML ({error})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise BadInput(f"{path}: it has to be `name: value` lines, as `drpo init` writes them")
+    return values
+
+
+def _as_config(path: Path, values: Mapping[Any, Any]) -> dict[str, Any]:
+    """With `search: paper` and the like as Hydra's defaults, and paths beside the file."""
+    known = {*groups(), *sections()}
+    chosen: list[dict[str, str]] = []
+    settings: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise BadInput(f"{path}: {name!r} is no setting; {nearest(str(name), known)}")
+        if name in groups() and (isinstance(value, str) or name == "experiment"):
+            chosen.append(_choice(path, name, value))
+        elif value is not None:
+            settings[name] = value
+    return {"defaults": chosen, **_beside(path.parent, settings)}
+
+
+def _choice(path: Path, group: str, wanted: Any) -> dict[str, str]:
+    if wanted not in choices(group):
+        there = nearest(str(wanted), choices(group))
+        raise BadInput(f"{path}: {group}: {wanted}: there is no such choice; {there}")
+    return {f"override /{group}": wanted}
+
+
+def _beside(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Relative paths in the file are meant from its folder."""
+    root, data, prompts = (settings.get(name) for name in ("root", "data", "prompts"))
+    if isinstance(root, str) and root.startswith("@"):
+        settings["root"] = f"@{_joined(folder, root[1:])}"
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        settings["data"] = data | {"path": _joined(folder, data["path"], NOT_FILES)}
+    if isinstance(prompts, dict) and isinstance(prompts.get("folder"), str):
+        settings["prompts"] = prompts | {"folder": _joined(folder, prompts["folder"])}
+    return settings
+
+
+def _joined(folder: Path, path: str, others: Sequence[str] = ()) -> str:
+    return path if path.startswith(tuple(others) or "~") else str(folder / path)
