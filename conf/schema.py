@@ -24,7 +24,7 @@ ProfileName = Literal["rambling", "terse", "robotic", "reckless"]
 class Strict(BaseModel):
     """A section of the configuration: no unknown keys, no changes after it is read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def _as_prompts(value: object) -> object:
@@ -35,6 +35,7 @@ class TaskSettings(Strict):
     """What the assistant is for, in the user's words; rewarder, judge and rewriter read it."""
 
     description: str = ""
+    """What it is for; empty for a general one."""
     locked: tuple[str, ...] = ()
     """Sentences of the root prompt that every rewrite has to keep word for word; those that the
     root marks by `[[...]]` are among them."""
@@ -44,6 +45,7 @@ class WorldSettings(Strict):
     """The simulated world that every role on the sandbox lives in."""
 
     world: WorldName
+    """Which of the simulated worlds; docs/sandbox.md tells them apart."""
     profile: ProfileName
     """Which simulated model is aligned."""
     seed: int = Field(ge=0, lt=2**63)
@@ -54,7 +56,9 @@ class ServerSettings(Strict):
     """The OpenAI-compatible server of every role that has none of its own."""
 
     model: str = Field(default="gpt-4o-mini", min_length=1)
+    """Name of the model, as the server knows it."""
     base_url: str | None = None
+    """Address of the server up to `/v1`; null for api.openai.com."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable with the key; the key itself is never stored."""
 
@@ -70,9 +74,13 @@ class ModelSettings(Strict):
     """The model behind one role."""
 
     model: str = Field(min_length=1)
+    """Name of the model, as the provider knows it."""
     temperature: float | None = Field(default=0.0, ge=0, le=2)
+    """Of its draws; null leaves it to the server."""
     top_p: float | None = Field(default=None, gt=0, le=1)
+    """Share of the likeliest tokens it draws from; null leaves it to the server."""
     max_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens of one answer; null leaves it to the server."""
     json_schema: bool = True
     """Ask the provider to enforce the JSON schema of structured answers."""
     multiple: bool = True
@@ -86,12 +94,15 @@ class SandboxSettings(ModelSettings):
 
     provider: Literal["sandbox"]
     world: WorldName
+    """Of this role."""
     profile: ProfileName
+    """Of this role."""
     seed: int = Field(ge=0, lt=2**63)
     """Of every draw in the world."""
     dials: Annotated[dict[str, float], BeforeValidator(lambda given: given or {})] = {}
     """Of this role, in place of the world's, which docs/sandbox.md lists."""
     latency_ms: float = Field(default=0.0, ge=0, le=60_000)
+    """How long each call takes."""
 
 
 class OpenAISettings(ModelSettings):
@@ -99,6 +110,7 @@ class OpenAISettings(ModelSettings):
 
     provider: Literal["openai"]
     base_url: str | None = None
+    """Address of the server up to `/v1`; null for api.openai.com."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable with the key; the key itself is never stored."""
     send_seed: bool = True
@@ -129,12 +141,15 @@ class RewardsSettings(Strict):
     """How the aspects of a query are found: chosen for it, or the same for all."""
 
     kind: Literal["dynamic", "static"]
+    """Chosen by the rewarder for each query, or `fixed` for all."""
     pool: str = Field(min_length=1)
     """Name of the set of aspects."""
     aspects: dict[str, str] = Field(min_length=1)
     """The pool: definition of each aspect, by name."""
     fewest: int = Field(default=2, ge=1, le=20)
+    """Fewest aspects of one query."""
     most: int = Field(default=5, ge=1, le=20)
+    """Most aspects of one query."""
     fixed: tuple[str, ...] = ()
     """The aspects of every query where `kind` is static."""
 
@@ -169,7 +184,7 @@ class SearchSettings(Strict):
     skip_above: float = Field(ge=1, le=5)
     """Reward (1-5) above which a surviving candidate is carried on without a rewrite."""
     queries_per_level: int = Field(ge=1, le=1_000)
-    """B."""
+    """B, how many queries every candidate of a level answers."""
     history: int = Field(ge=0, le=100)
     """How many prompts of its path the rewriter is shown."""
     recycle_queries: bool
@@ -194,7 +209,7 @@ class DataSettings(Strict):
     """Which queries the search sees, and in which order."""
 
     path: str = Field(min_length=1)
-    """`builtin:train`, `builtin:held_out`, or a user's .jsonl, .csv or .txt file."""
+    """A .jsonl, .csv or .txt file, or `builtin:train`, `builtin:held_out`, `sandbox:train`, ..."""
     shuffle: bool = True
     """Seeded order; false keeps the file's."""
     limit: int | None = Field(default=None, ge=1)
@@ -221,12 +236,13 @@ class Settings(Strict):
     """The whole configuration of one run."""
 
     seed: int = Field(ge=0, lt=2**63)
+    """Every random draw of the search comes from it."""
     root: Annotated[
         dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(pattern=r"\S")]],
         BeforeValidator(_as_prompts),
         Field(min_length=1),
     ]
-    """The prompts the search starts from: a text is short for `{system: text}`."""
+    """The prompts the search starts from: a text is short for `{system: text}`, @FILE reads one."""
     concurrency: int = Field(ge=1, le=4_096)
     """How many model calls may be in flight."""
     task: TaskSettings

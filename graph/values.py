@@ -1,7 +1,7 @@
 """The values a search is about: queries, aspects, candidates, samples, verdicts, rewards.
 
 Small frozen types without behaviour beyond arithmetic; they know nothing of models, storage or
-LangGraph. The words are those of docs/guide.md.
+LangGraph. The words are those of docs/concepts.md.
 """
 
 from __future__ import annotations

@@ -1,26 +1,29 @@
-"""What README and guide say holds: commands, drawing, settings, code, links, choices."""
+"""What README and docs say holds: commands, code, drawing, tree, settings, links, choices."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import config_page
 import pytest
-from omegaconf import OmegaConf
 from openai_server import OpenAIServer
 
 import drpo
+from drpo.cli import main
 from drpo.graph.build import draw
 from drpo.graph.values import ROLES
-from drpo.settings import _composed, choices, groups
+from drpo.settings import choices, groups
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-GUIDE = (ROOT / "docs" / "guide.md").read_text("utf-8")
+PAGES = {path.stem: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+SETUP = "python3 -m pip"
+"""How the commands begin that install drpo; .ci/run has them."""
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -28,85 +31,86 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def commands(text: str) -> list[str]:
-    """The shell commands of a page, one a line, continued lines joined."""
-    joined = "\n".join(blocks(text, "sh")).replace("\\\n", " ")
-    return [line.split("  #")[0].strip() for line in joined.splitlines() if line.strip()]
-
-
-def run_drpo(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """One `drpo ...` command of a page."""
-    words = [sys.executable, "-m", "drpo", *shlex.split(command)[1:]]
-    return subprocess.run(
-        words,
-        cwd=folder,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
+def plain_block(beginning: str) -> str:
+    """The README's block without a language that begins so."""
+    [block] = re.findall(
+        rf"^```\n({re.escape(beginning)}.*?)^```", README, re.DOTALL | re.MULTILINE
     )
+    return str(block)
+
+
+def recipes() -> list[tuple[str, str]]:
+    """Shell scripts: the whole of README and start, each section of the others."""
+    found = [("README", "\n".join(b for b in blocks(README, "sh") if not b.startswith(SETUP)))]
+    for name, text in PAGES.items():
+        parts = [text] if name == "start" else re.split(r"^## ", text, flags=re.MULTILINE)
+        for part in parts:
+            script = "\n".join(blocks(part, "sh"))
+            if script:
+                found.append((f"{name}: {part.splitlines()[0]}", script))
+    return found
+
+
+async def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """In an empty folder, api.openai.com being a local server."""
+    async with OpenAIServer() as server:
+        known = os.environ | {
+            "OPENAI_BASE_URL": server.base_url,
+            "OPENAI_API_KEY": "local",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        return await asyncio.to_thread(
+            subprocess.run,
+            ["bash", "-ec", script],
+            cwd=folder,
+            env=known,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
 
 
 def test_ci_runs_the_readmes_own_test_command() -> None:
     """`.ci/run` has the command of the README, word for word."""
-    [command] = [line for line in commands(README) if "pytest" in line]
+    [command] = [line for line in README.splitlines() if "uv run pytest" in line]
     assert command in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
 def test_the_readmes_first_command_runs_the_sandbox() -> None:
     """Two commands do all the set-up: one runs the main job, one the tests."""
-    first, second = commands(README)[:2]
+    first, second = [block.strip() for block in blocks(README, "sh") if block.startswith(SETUP)]
     assert first.endswith("uv run --no-dev drpo optimize")
     assert second.endswith("uv run pytest --cov")
 
 
-def test_the_readmes_sandbox_commands_work_in_order(tmp_path: Path) -> None:
-    """optimize, runs, show in its views, resume: each ends well in an empty folder."""
-    wanted = [
-        line for line in commands(README) if line.startswith("drpo ") and "openai" not in line
-    ]
-    assert len(wanted) == 7
-    for command in wanted:
-        done = run_drpo(command, tmp_path)
-        assert done.returncode == 0, (command, done.stderr)
-        assert done.stdout
+def test_the_readme_shows_the_real_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every line but the dots."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["optimize"])
+    printed = capsys.readouterr().out.splitlines()
+    shown = plain_block("Best prompt").replace("...", "").splitlines()
+    assert len(shown) > 9
+    assert {line for line in shown if line.strip()} <= set(printed)
 
 
-async def test_the_readmes_paid_command_works(tmp_path: Path) -> None:
-    """The command for real models, against a local server."""
-    [command] = [line for line in commands(README) if "models=openai" in line]
-    (tmp_path / "my_prompt.md").write_text("You mend bicycles.\n")
-    (tmp_path / "my_queries.jsonl").write_text(
-        "".join(f'{{"text": "My chain slips on cog {cog}."}}\n' for cog in range(6))
-    )
-    async with OpenAIServer() as server:
-        urls = " ".join(f"models.{role}.base_url={server.base_url}" for role in ROLES)
-        process = await _off_loop(f"{command} {urls}", tmp_path)
-    assert process.returncode == 0, process.stderr
-    assert "at most" in process.stderr
+@pytest.mark.parametrize(("name", "script"), recipes(), ids=[name for name, _ in recipes()])
+async def test_the_commands_of_a_page_work_in_order(name: str, script: str, tmp_path: Path) -> None:
+    """Each ends well."""
+    done = await run_script(script, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
 
 
-async def _off_loop(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """In a thread, because the server answers from this loop."""
-    import asyncio
-
-    return await asyncio.to_thread(run_drpo, command, folder, OPENAI_API_KEY="local")
+def code_of_pages() -> list[str]:
+    """Python of README and docs."""
+    return [code for text in (README, *PAGES.values()) for code in blocks(text, "python")]
 
 
-def test_the_guides_sql_works(tmp_path: Path) -> None:
-    """The look at a run's file by sqlite-utils."""
-    assert run_drpo("drpo optimize experiment=smoke", tmp_path).returncode == 0
-    [command] = [line for line in commands(GUIDE) if line.startswith("sqlite-utils")]
-    command = command.replace("sqlite-utils", f"{shlex.quote(sys.executable)} -m sqlite_utils", 1)
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "rewarder" in done.stdout
-
-
-@pytest.mark.parametrize("code", [*blocks(README, "python"), *blocks(GUIDE, "python")])
+@pytest.mark.parametrize("code", code_of_pages())
 def test_the_python_of_the_pages_runs(code: str, tmp_path: Path) -> None:
     """On the sandbox, in an empty folder, at top level or through its `main`."""
     if "async def main" in code:
@@ -129,26 +133,41 @@ def test_the_readme_shows_the_compiled_graph() -> None:
         assert node in mermaid
 
 
+def test_the_readmes_tree_names_every_module() -> None:
+    """And no file that is not there."""
+    tree = plain_block("app/ ")
+    named: set[str] = set()
+    folder = ""
+    for line in tree.splitlines():
+        if not line.startswith(" "):
+            folder = line.split()[0]
+        elif line.startswith("  ") and not line.startswith("   "):
+            named.add(folder + line.split()[0])
+    there = {
+        str(path.relative_to(ROOT))
+        for package in ("app", "graph", "nodes", "models", "checkpoints")
+        for path in (ROOT / package).glob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
+    }
+    assert {name for name in named if name.endswith(".py")} == there
+    assert all((ROOT / name).exists() for name in named)
+
+
 def test_links_of_the_pages_lead_somewhere() -> None:
-    """Every relative link is a file."""
+    """Every relative link is a file, and has the section it names."""
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
-            assert (page.parent / link).exists(), (page, link)
+        for link, section in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+            target = page.parent / link if link else page
+            assert target.exists(), (page, link)
+            if section:
+                titles = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE)
+                assert section in [title.lower().replace(" ", "-") for title in titles]
 
 
-def test_every_setting_of_the_guide_exists() -> None:
-    """The first column of the table names keys of the configuration, and all its sections."""
-    table = GUIDE.partition("## Settings")[2].partition("## Queries")[0]
-    config, simulated = _composed(["models=openai"]), _composed([])
-    for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE):
-        first, *others = re.findall(r"`([^`]+)`", row)
-        parent = first.rpartition(".")[0]
-        for name in (first, *(parent + other for other in others if other.startswith("."))):
-            key = name.replace("<role>", "judge").removeprefix("provider@")
-            there = [OmegaConf.select(each, key, default="absent") for each in (config, simulated)]
-            assert there != ["absent"] * 2 or key == "experiment", name
-    for section in config:
-        assert f"`{section!s}" in table, section
+def test_the_configuration_page_is_the_schemas() -> None:
+    """`python tests/config_page.py > docs/config.md` was run, and every setting is explained."""
+    assert PAGES["config"] == config_page.page()
+    assert not re.findall(r"^.*\| *\|$", PAGES["config"], re.MULTILINE)
 
 
 @pytest.mark.parametrize(
