@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -151,6 +152,18 @@ def test_the_readmes_tree_names_every_module() -> None:
     }
     assert {name for name in named if name.endswith(".py")} == there
     assert all((ROOT / name).exists() for name in named)
+
+
+def test_the_recorded_first_hour_is_what_start_says() -> None:
+    """An empty folder, init, two lines, estimate and optimize, with what came of it."""
+    cast = (ROOT / "docs" / "first-hour.cast").read_text("utf-8")
+    events = [json.loads(line) for line in cast.splitlines()]
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", "".join(event[2] for event in events[1:]))
+    steps = ["drpo init", "base_url: http://", "model: sandbox", "drpo estimate", "drpo optimize"]
+    typed = [line.split("$ ")[-1] for line in shown.splitlines() if "$ " in line]
+    for step in steps:
+        assert any(step in line for line in typed), step
+    assert "Best prompt (candidate" in shown
 
 
 def test_links_of_the_pages_lead_somewhere() -> None:

@@ -99,14 +99,14 @@ async def test_what_cannot_be_answered_is_said(
 
 
 async def test_the_models_are_listed() -> None:
-    """One a role."""
+    """One for every role, and one a role."""
     async with (
         served() as url,
         aiohttp.ClientSession() as session,
         session.get(f"{url}/models") as got,
     ):
         names = [each["id"] for each in (await got.json())["data"]]
-    assert names == [f"sandbox-{role}" for role in ROLES]
+    assert names == ["sandbox", *(f"sandbox-{role}" for role in ROLES)]
 
 
 async def test_a_search_over_http_is_the_same(
@@ -122,6 +122,16 @@ async def test_a_search_over_http_is_the_same(
             words += [f"models.rewriter.multiple={multiple}"]
             other = await drpo.optimize("models=openai", *SEARCH, *words, runs=tmp_path)
             assert other.summary["tree_sha256"] == own.summary["tree_sha256"]
+
+
+async def test_one_model_plays_every_role(tmp_path: Path) -> None:
+    """Told apart by what it is asked with, it answers as the four models do."""
+    async with served() as url:
+        words = ["models=openai", f"openai.base_url={url}", "search.levels=2"]
+        one = await drpo.optimize(*words, "openai.model=sandbox", runs=tmp_path)
+        roles = [f"models.{role}.model=sandbox-{role}" for role in ROLES]
+        four = await drpo.optimize(*words, *roles, runs=tmp_path)
+    assert one.summary["tree_sha256"] == four.summary["tree_sha256"]
 
 
 async def test_the_command_serves_until_it_is_told_to_stop() -> None:
