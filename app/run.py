@@ -41,6 +41,7 @@ from drpo.graph.strategies import STRATEGIES
 from drpo.graph.values import ROLES, Query, Role
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import Usage
+from drpo.models.prices import price_of
 from drpo.models.provider import Provider
 from drpo.models.providers import check_providers, open_providers
 from drpo.models.sandbox.world import world_sha256
@@ -97,6 +98,7 @@ def new_run(
     order_of(settings, queries)
     check_root(settings)
     check_providers(settings.models)
+    check_budget(settings)
     return create_run(
         folder,
         settings=settings.model_dump_json(),
@@ -105,6 +107,21 @@ def new_run(
         version=drpo.__version__,
         estimate=estimate,
     )
+
+
+def check_budget(settings: Settings) -> None:
+    """Raises BadInput for a limit in dollars where a model's price is unknown (FAULTS B3)."""
+    if settings.budget.cost_usd is None:
+        return
+    for role in ROLES:
+        model = getattr(settings.models, role)
+        asked = role != "rewarder" or settings.rewards.kind == "dynamic"
+        if asked and price_of(model) is None:
+            raise BadInput(
+                f"budget.cost_usd={settings.budget.cost_usd:g}: the price of model {model.model!r} "
+                f"is unknown; set models.{role}.price_in and models.{role}.price_out, "
+                "in dollars per million tokens"
+            )
 
 
 def check_root(settings: Settings) -> None:
@@ -127,6 +144,7 @@ async def search(
     """
     settings = Settings.model_validate_json(run.settings)
     hold_against(run, current_fingerprint(settings))
+    check_budget(settings)
     async with open_providers(settings.models) as providers:
         with owning(run.path):
             update_settings(run)
@@ -225,8 +243,9 @@ class _Search:
             ledger,
             seed=self._settings.seed,
             concurrency=self._settings.concurrency,
-            budget_calls=self._settings.budget.calls,
+            budget=self._settings.budget,
             usage=await ledger.usage(),
+            seconds=await self._store.seconds(),
         )
         try:
             with _draining(announce) as control:

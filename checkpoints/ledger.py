@@ -89,7 +89,7 @@ def _call_row(record: CallRecord) -> tuple[Any, ...]:
         record.prompt_tokens,
         record.completion_tokens,
         record.tokens_estimated,
-        completion.cost_usd,
+        record.cost_usd,
         now(),
         record.attempts[-1].seconds,
     )

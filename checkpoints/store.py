@@ -258,6 +258,11 @@ class RunStore:
         )
         return levels, [(candidate, value) for candidate, value in rows]
 
+    async def seconds(self) -> float:
+        """What the sessions of the run took so far."""
+        [(seconds,)] = await self.read("select seconds from run")
+        return float(seconds)
+
     async def set_status(self, status: str, reason: str | None, seconds: float) -> None:
         """Of the run; `seconds` is what this session of it took."""
         await self.write(

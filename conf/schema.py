@@ -68,6 +68,12 @@ class BudgetSettings(Strict):
 
     calls: int | None = Field(default=None, ge=1)
     """Model calls of all roles together; null for no limit."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Prompt and completion tokens of all roles together; null for no limit."""
+    cost_usd: float | None = Field(default=None, gt=0)
+    """US dollars of all roles together; null for no limit. Every model needs a price then."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Time that the sessions of the run may take together; null for no limit."""
 
 
 class ModelSettings(Strict):

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from drpo.graph.errors import BudgetReached, ProviderRefused, ProviderStopped, RunPaused
+from drpo.conf.schema import BudgetSettings
+from drpo.graph.errors import ProviderRefused, ProviderStopped, RunPaused
 from drpo.graph.requests import Answer, Reply, Request
 from drpo.graph.values import Role
+from drpo.models.budget import Budget, Expected
 from drpo.models.ledger import Attempt, CallRecord, Ledger, Usage, ledger_key
 from drpo.models.provider import Call, Completion, Provider, TransportError
 
@@ -27,6 +28,8 @@ CHARACTERS_PER_TOKEN = 4
 LONGEST_WAIT_S = 60.0
 """Of a server that says when to come back; beyond it the run pauses."""
 FIRST_BACKOFF_S = 0.5
+FIRST_COMPLETION = 500
+"""Tokens held for a completion of a role that has not answered yet."""
 
 
 class LedgeredCaller:
@@ -39,16 +42,16 @@ class LedgeredCaller:
         *,
         seed: int,
         concurrency: int,
-        budget_calls: int | None = None,
+        budget: BudgetSettings | None = None,
         usage: Usage | None = None,
+        seconds: float = 0.0,
     ) -> None:
-        """`usage` is what the run took before this session of it."""
+        """`usage` and `seconds` are what the run took before this session of it."""
         self.usage = usage or Usage()
         self._providers = providers
         self._ledger = ledger
         self._seed = seed
-        self._budget_calls = budget_calls
-        self._reserved = self.usage.calls
+        self._budget = Budget(budget or BudgetSettings(), self.usage, seconds=seconds)
         self._limit = asyncio.Semaphore(concurrency)
         self._in_flight: dict[str, asyncio.Task[Reply]] = {}
         self._closing = False
@@ -106,26 +109,23 @@ class LedgeredCaller:
             await self._count_hit(key, request.role)
             return known
         self._ledger.ensure_healthy()
-        async with self._reservation(), self._limit:
+        async with self._budget.holding(self._expected(request)), self._limit:
             if self._closing:
                 raise RunPaused("the run is stopping")
             self._ledger.ensure_healthy()
             record = await self._call(key, request)
             await self._ledger.record(record)
-        self._count_call(request.role, record)
+            self._count_call(request.role, record)
         return _reply_of(record.completion)
 
-    @asynccontextmanager
-    async def _reservation(self) -> AsyncIterator[None]:
-        """One call off the budget, given back if it got no reply."""
-        if self._budget_calls is not None and self._reserved >= self._budget_calls:
-            raise BudgetReached(f"budget.calls={self._budget_calls} is used up")
-        self._reserved += 1
-        try:
-            yield
-        except BaseException:
-            self._reserved -= 1
-            raise
+    def _expected(self, request: Request[Any]) -> Expected:
+        """Its prompt, and completions of the length that is usual for the role."""
+        provider, usage = self._providers[request.role], self.usage.roles[request.role]
+        prompt = _estimate(*(turn.content for turn in request.messages))
+        usual = usage.completion_tokens / usage.new if usage.new else FIRST_COMPLETION * request.n
+        completion = round(usual)
+        cost = provider.price.cost_usd(prompt, completion) if provider.price else 0.0
+        return Expected(tokens=prompt + completion, cost_usd=cost)
 
     async def _call(self, key: str, request: Request[Any]) -> CallRecord:
         provider = self._providers[request.role]
@@ -175,8 +175,8 @@ class LedgeredCaller:
         usage.new += 1
         usage.prompt_tokens += record.prompt_tokens
         usage.completion_tokens += record.completion_tokens
-        usage.cost_usd += record.completion.cost_usd or 0.0
-        usage.unpriced += record.completion.cost_usd is None
+        usage.cost_usd += record.cost_usd or 0.0
+        usage.unpriced += record.cost_usd is None
 
 
 def _record(
@@ -187,14 +187,21 @@ def _record(
     attempts: list[Attempt],
 ) -> CallRecord:
     asked, said = completion.prompt_tokens, completion.completion_tokens
+    estimated = asked is None or said is None
+    asked = _estimate(*(m.content for m in request.messages)) if asked is None else asked
+    said = _estimate(*completion.texts) if said is None else said
+    cost_usd = completion.cost_usd
+    if cost_usd is None and estimated and provider.price is not None:
+        cost_usd = provider.price.cost_usd(asked, said)
     return CallRecord(
         key=key,
         request=request,
         provider=provider,
         completion=completion,
-        prompt_tokens=_estimate(*(m.content for m in request.messages)) if asked is None else asked,
-        completion_tokens=_estimate(*completion.texts) if said is None else said,
-        tokens_estimated=asked is None or said is None,
+        prompt_tokens=asked,
+        completion_tokens=said,
+        tokens_estimated=estimated,
+        cost_usd=cost_usd,
         attempts=attempts,
     )
 

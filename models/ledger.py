@@ -38,6 +38,9 @@ class CallRecord:
     prompt_tokens: int
     completion_tokens: int
     tokens_estimated: bool
+    """Where the server counted none (FAULTS B2); the cost is then an estimate, too."""
+    cost_usd: float | None
+    """US dollars; None where no price is known."""
     attempts: Sequence[Attempt]
 
 

@@ -83,7 +83,7 @@ class OpenAIProvider:
             "send_seed": settings.send_seed,
         }
         self._settings = settings
-        self._price = price_of(settings)
+        self.price = price_of(settings)
         self._key = api_key(settings)
         options: dict[str, Any] = {
             "model": settings.model,
@@ -145,9 +145,9 @@ class OpenAIProvider:
 
     def _cost(self, usage: Mapping[str, Any]) -> float | None:
         asked, said = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if self._price is None or asked is None or said is None:
+        if self.price is None or asked is None or said is None:
             return None
-        return self._price.cost_usd(asked, said, _cached(usage))
+        return self.price.cost_usd(asked, said, _cached(usage))
 
     def _problem(self, error: openai.APIError) -> TransportError:
         text = self._clean(error.message)

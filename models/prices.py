@@ -38,10 +38,14 @@ class Price:
         return (fresh + cached * self.cached + completion * self.completion) / 1_000_000
 
 
+FREE = Price(0.0, 0.0, 0.0)
+"""Of simulated models."""
+
+
 def price_of(settings: AnyModelSettings) -> Price | None:
     """The price of a role's model; None where it is unknown."""
     if not isinstance(settings, OpenAISettings):
-        return Price(0.0, 0.0, 0.0)
+        return FREE
     listed, prompt, completion = _listed(settings), settings.price_in, settings.price_out
     if listed is None:
         return None if prompt is None or completion is None else Price(prompt, prompt, completion)

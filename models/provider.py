@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from drpo.graph.values import Message
+from drpo.models.prices import Price
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,11 @@ class Provider(Protocol):
     @property
     def multiple(self) -> bool:
         """Whether one call may ask for several completions."""
+        ...
+
+    @property
+    def price(self) -> Price | None:
+        """Of its tokens; None where it is unknown."""
         ...
 
     @property

@@ -123,12 +123,15 @@ class OpenAIServer:
         log: Path | str | None = None,
         port: int = 0,
         keep_bodies: bool = True,
+        counts: bool = True,
     ) -> None:
         """Nothing is opened before the `async with`.
 
         `latency_s` runs from the arrival of a request to its reply, scripted faults included. `log`
-        is appended to: a line when a request arrives, another when its answer has been sent.
+        is appended to: a line when a request arrives, another when its answer has been sent. Without
+        `counts` a reply says nothing of tokens.
         """
+        self._counts = counts
         self.requests: list[Seen] = []
         """In order of arrival."""
         self.largest_in_flight = 0
@@ -248,6 +251,8 @@ class OpenAIServer:
         try:
             # Built first, so that the work is inside the latency and not on top of it.
             payload = reply(asked, self._profile)
+            if not self._counts:
+                del payload["usage"]
             remaining = at + self._latency_s - time.monotonic()
             if remaining > 0:
                 await asyncio.sleep(remaining)

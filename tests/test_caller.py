@@ -13,12 +13,14 @@ import pytest
 from drpo.checkpoints.ledger import SqliteLedger
 from drpo.checkpoints.runs import create_run
 from drpo.checkpoints.store import RunStore, open_store
+from drpo.conf.schema import BudgetSettings
 from drpo.graph.errors import BudgetReached, ProviderStopped, RunFailed, RunPaused
 from drpo.graph.requests import Reply, Request
 from drpo.graph.values import ROLES, Message
 from drpo.models import caller as caller_module
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import ledger_key
+from drpo.models.prices import Price
 from drpo.models.provider import Call, Completion, TransportError
 
 
@@ -30,6 +32,7 @@ class Scripted:
     parameters: dict[str, Any] = field(default_factory=lambda: {"model": "m"})
     multiple: bool = True
     attempts: int = 3
+    price: Price | None = None
     problems: list[TransportError] = field(default_factory=list)
     gate: asyncio.Event | None = None
     calls: list[Call] = field(default_factory=list)
@@ -134,7 +137,7 @@ async def test_equal_questions_in_flight_share_one_call(make: Make) -> None:
 async def test_the_budget_is_never_exceeded(make: Make, store: RunStore) -> None:
     """Reserved before each call, so fifty at once cannot overrun it."""
     provider = Scripted()
-    caller = make(provider, budget_calls=7)
+    caller = make(provider, budget=BudgetSettings(calls=7))
     asked = (caller.ask(asking(str(n))) for n in range(50))
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert len(provider.calls) == await rows(store, "call") == 7
@@ -144,7 +147,7 @@ async def test_the_budget_is_never_exceeded(make: Make, store: RunStore) -> None
 async def test_a_call_without_a_reply_is_given_back_to_the_budget(make: Make) -> None:
     """It was not counted, so it may be asked again."""
     provider = Scripted(problems=[TransportError("no", retry=False)])
-    caller = make(provider, budget_calls=1)
+    caller = make(provider, budget=BudgetSettings(calls=1))
     with pytest.raises(ProviderStopped):
         await caller.ask(asking())
     assert (await caller.ask(asking())).value == ("hello/0",)

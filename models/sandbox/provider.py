@@ -16,6 +16,7 @@ from typing import Any
 from drpo.conf.schema import SandboxSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Message, Role
+from drpo.models.prices import FREE
 from drpo.models.provider import Call, Completion
 from drpo.models.sandbox.judge import Judge
 from drpo.models.sandbox.rewarder import Rewarder
@@ -33,6 +34,7 @@ class Sandbox:
 
     name = "sandbox"
     attempts = 1
+    price = FREE
 
     def __init__(self, settings: SandboxSettings, role: Role) -> None:
         """Raises BadInput for a dial that the role does not have."""
