@@ -128,8 +128,8 @@ class OpenAIServer:
         """Nothing is opened before the `async with`.
 
         `latency_s` runs from the arrival of a request to its reply, scripted faults included. `log`
-        is appended to: a line when a request arrives, another when its answer has been sent. Without
-        `counts` a reply says nothing of tokens.
+        is appended to: a line when a request arrives, another when its answer has been sent.
+        Without `counts` a reply says nothing of tokens.
         """
         self._counts = counts
         self.requests: list[Seen] = []
