@@ -17,7 +17,7 @@ from drpo.estimates import Estimate, estimate_of
 from drpo.graph.values import Query
 from drpo.queries import load_queries, own_queries
 from drpo.run import Observer, SearchFunction, first_search, new_run, search
-from drpo.settings import compose_settings, stored_settings, with_overrides
+from drpo.settings import compose_settings, resumed_settings, stored_settings
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ async def resume(
 ) -> Result:
     """Go on with the run whose id begins with `run`, or the newest.
 
-    `overrides` may change `budget.*` and `concurrency`. Raises as `optimize` does.
+    `overrides` may change `budget.*`, `concurrency` and `storage.*`. Raises as `optimize` does.
     """
     return await _finish(resumable(find_run(Path(runs), run), overrides), observer)
 
@@ -99,7 +99,7 @@ def resume_blocking(run: str | None = None, *overrides: str, **options: Any) -> 
 def resumable(path: Path, overrides: Sequence[str]) -> StoredRun:
     """A stored run with the few settings changed that may change. Raises BadInput."""
     stored = load_run(path)
-    settings = with_overrides(stored_settings(stored.id, stored.settings), overrides)
+    settings = resumed_settings(stored_settings(stored.id, stored.settings), overrides)
     return replace(stored, settings=settings.model_dump_json())
 
 

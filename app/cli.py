@@ -86,19 +86,15 @@ def resume(
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was stopped or killed; budget.* and concurrency may change."""
-    words = words or []
-    names = [word for word in words if "=" not in word]
-    if len(names) > 1:
-        raise typer.BadParameter(f"one RUN at a time, not {' and '.join(names)}")
+    """Go on with a run that was stopped or killed; budget.*, concurrency may change."""
+    name, overrides = _run_and_overrides(words)
     with starting():
         from drpo.api import resumable
         from drpo.checkpoints.runs import find_run
         from drpo.launch import run_to_end
 
         read_env()
-        path = find_run(runs, names[0] if names else None)
-        stored = resumable(path, [word for word in words if "=" in word])
+        stored = resumable(find_run(runs, name), overrides)
         run_to_end(stored, runs=runs, as_json=as_json)
 
 
@@ -110,6 +106,102 @@ def init(
     from drpo.beginning import begin
 
     begin(folder)
+
+
+@app.command()
+def fork(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN] [OVERRIDES]", help="e.g. 3f2a search.width=3"),
+    ] = None,
+    level: Annotated[
+        int | None, typer.Option("--level", metavar="N", help="Go back to this level.")
+    ] = None,
+    candidate: Annotated[
+        int | None, typer.Option("--candidate", metavar="ID", help="Go on with this one alone.")
+    ] = None,
+    edit: Annotated[
+        Path | None,
+        typer.Option("--edit", metavar="FILE", help="Your prompt in that candidate's place."),
+    ] = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+) -> None:
+    """Make another run out of one, from a level or candidate on; what is unchanged is free."""
+    from drpo import fork as forks
+    from drpo.checkpoints.reader import summary
+    from drpo.checkpoints.runs import find_run
+    from drpo.render import print_fork, print_json
+
+    name, overrides = _run_and_overrides(words)
+    read_env()
+    made = forks.fork(
+        find_run(runs, name), level=level, candidate=candidate, edit=edit, overrides=overrides
+    )
+    told = summary(made.path)
+    print_json(told) if as_json else print_fork(told, runs)
+
+
+@app.command()
+def replay(run: Run = None, runs: Runs = DEFAULT_RUNS) -> None:
+    """Run a finished run again from its own answers, asking nobody, and compare the trees."""
+    from drpo.checkpoints.runs import find_run
+    from drpo.graph.errors import RunFailed
+
+    with starting():
+        from drpo import replay as replays
+
+        found = replays.replay(find_run(runs, run))
+    if not found.same:
+        came = found.reason or f"the tree is now {found.replayed}"
+        raise RunFailed(f"run {found.run_id} was {found.recorded[:12]}: {came}")
+    typer.echo(f"Run {found.run_id}: the same tree, {found.recorded}")
+
+
+@app.command()
+def doctor(run: Run = None, runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
+    """Look for damage in a run's file."""
+    from dataclasses import asdict
+
+    from drpo.checkpoints.doctor import examine
+    from drpo.checkpoints.runs import find_file
+    from drpo.graph.errors import RunFailed
+    from drpo.render import print_findings, print_json
+
+    path = find_file(runs, run)
+    found = examine(path)
+    if as_json:
+        print_json([asdict(each) for each in found])
+    else:
+        print_findings(path, found)
+    bad = [each for each in found if not each.ok]
+    if bad:
+        raise RunFailed(f"{path}: {bad[0].what}: {bad[0].said}")
+
+
+@app.command()
+def rm(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its beginning.")],
+    runs: Runs = DEFAULT_RUNS,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a run's file, with every answer that was paid for."""
+    from drpo.checkpoints.reader import summary
+    from drpo.checkpoints.runs import find_run, is_owned, remove_run
+    from drpo.graph.errors import BadInput, RunOwned
+    from drpo.render import removal
+
+    path = find_run(runs, run)
+    if is_owned(path):
+        raise RunOwned(f"run {path.stem} is being run; stop it first")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise BadInput("rm asks before it deletes; off a terminal it needs --yes")
+        typer.echo(removal(summary(path, with_tree=False)), err=True)
+        if not typer.confirm("Delete it?", default=False, err=True):
+            raise BadInput("nothing was deleted")
+    remove_run(path)
+    typer.echo(f"Deleted {path}.")
 
 
 @app.command(name="runs")
@@ -192,12 +284,19 @@ def _exit_code(words: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _run_and_overrides(words: Sequence[str] | None) -> tuple[str | None, list[str]]:
+    names = [word for word in words or () if "=" not in word]
+    if len(names) > 1:
+        raise typer.BadParameter(f"one RUN at a time, not {' and '.join(names)}")
+    return (names[0] if names else None), [word for word in words or () if "=" in word]
+
+
 def _completion(words: list[str]) -> int:
     """The shell asks `drpo -sc query=bash` to complete a line; Hydra knows the overrides."""
     line = os.environ.get("COMP_LINE", "")
     verb, _, rest = line.removeprefix("drpo").lstrip().partition(" ")
     if verb not in ("optimize", "estimate"):
-        typer.echo("init optimize estimate resume runs show")
+        typer.echo("init optimize estimate resume fork replay runs show doctor rm")
         return 0
     os.environ["COMP_LINE"] = f"drpo {rest}"
     return _exit_code(["optimize", *words])

@@ -11,12 +11,15 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from drpo.checkpoints.doctor import Finding
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SHORT_ID = 8
@@ -88,6 +91,8 @@ def print_summary(told: Mapping[str, Any], folder: Path) -> None:
     """The prompt, how its path value came about, what it took, and what to type next."""
     say = _Lines()
     say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
+    if told["parent"]:
+        say(f"(a fork of run {told['parent']})")
     if told["simulated"]:
         say(f"({SIMULATED})")
     if told["world"]:
@@ -191,6 +196,30 @@ def _say_prompts(say: _Lines, prompts: Mapping[str, str], indent: str = "  ") ->
             say(f"{indent}[{name}]")
         for row in text.splitlines() or [""]:
             say(f"{indent}{row}")
+
+
+def print_fork(told: Mapping[str, Any], folder: Path) -> None:
+    """What was made, and what to type next."""
+    say = _Lines()
+    say(f"Run {told['run_id']}: {told['reason']}.")
+    say("Answers of its parent to the same questions are in its ledger and cost nothing.")
+    say(f"Go on:  {resume_command(told['run_id'], folder)}")
+
+
+def print_findings(path: Path, found: Iterable[Finding]) -> None:
+    """One line a look."""
+    say = _Lines()
+    say(str(path))
+    for each in found:
+        say(f"  {'ok ' if each.ok else 'BAD'}  {each.what}: {each.said}")
+
+
+def removal(told: Mapping[str, Any]) -> str:
+    """What would be lost."""
+    return (
+        f"Run {told['run_id']} ({told['status']}, {_new_calls(told):,} paid calls, "
+        f"made {told['created_at'][:10]})."
+    )
 
 
 def resume_command(run_id: str, folder: Path) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,11 +28,12 @@ from drpo.checkpoints.runs import (
     create_run,
     hold_against,
     owning,
+    reading,
     remove_run,
     update_settings,
 )
 from drpo.checkpoints.store import RunStore, open_store
-from drpo.conf.schema import Settings
+from drpo.conf.schema import ModelsSettings, Settings
 from drpo.graph.build import build_evaluation, build_search, fingerprint, initial_state
 from drpo.graph.context import Caller, Context, Store
 from drpo.graph.errors import BadInput, ProviderRefused, RunPaused
@@ -73,6 +74,7 @@ class Snapshot:
 
 
 Observer = Callable[[Snapshot], None]
+Providers = AbstractAsyncContextManager[Mapping[Role, Provider]]
 
 
 class SearchFunction(Protocol):
@@ -99,6 +101,7 @@ def new_run(
     check_root(settings)
     check_providers(settings.models)
     check_budget(settings)
+    check_ledger(settings)
     return create_run(
         folder,
         settings=settings.model_dump_json(),
@@ -124,6 +127,16 @@ def check_budget(settings: Settings) -> None:
             )
 
 
+def check_ledger(settings: Settings) -> None:
+    """Raises BadInput for a `ledger.reuse` that is no run's file."""
+    if settings.ledger.reuse is not None:
+        try:
+            with reading(Path(settings.ledger.reuse)):
+                pass
+        except BadInput as error:
+            raise BadInput(f"ledger.reuse: {error}") from None
+
+
 def check_root(settings: Settings) -> None:
     """Raises BadInput for a root that has no prompt for the target."""
     if "system" not in settings.root:
@@ -136,6 +149,8 @@ async def search(
     run: StoredRun,
     observer: Observer | None = None,
     announce: Callable[[str], None] | None = None,
+    *,
+    providers: Callable[[ModelsSettings], Providers] = open_providers,
 ) -> None:
     """Run or resume `run` to its end.
 
@@ -145,11 +160,14 @@ async def search(
     settings = Settings.model_validate_json(run.settings)
     hold_against(run, current_fingerprint(settings))
     check_budget(settings)
-    async with open_providers(settings.models) as providers:
-        with owning(run.path):
+    check_ledger(settings)
+    async with providers(settings.models) as opened:
+        with owning(run.path, most_recoveries=settings.storage.recoveries):
             update_settings(run)
-            async with open_store(run.path, full_sync=settings.storage.full_sync) as store:
-                await _Search(run, settings, providers, store, observer).run(announce)
+            async with open_store(
+                run.path, full_sync=settings.storage.full_sync, reuse=settings.ledger.reuse
+            ) as store:
+                await _Search(run, settings, opened, store, observer).run(announce)
 
 
 async def first_search(
@@ -250,6 +268,7 @@ class _Search:
         try:
             with _draining(announce) as control:
                 await self._walk(caller, control)
+            await self._store.finish(self._run.id)
             status = "done"
         except GraphDrained:
             status, reason = "paused", "stopped on request"
@@ -274,11 +293,12 @@ class _Search:
             "recursion_limit": RECURSION_LIMIT,
         }
         begun = await self._store.saver.aget_tuple(config)
-        values = begun.checkpoint["channel_values"] if begun else {}
-        limit = values.get("level_limit", self._settings.search.levels)
+        start = self._run.start or initial_state(self._settings.search)
+        values = begun.checkpoint["channel_values"] if begun else start
+        limit = values.get("level_limit", start["level_limit"])
         await self._show(limit, caller.usage)
         async for update in graph.astream(
-            None if begun else initial_state(self._settings.search),
+            None if begun else start,
             config,
             context=context_for(self._settings, self._run.queries, caller, self._store),
             stream_mode="updates",

@@ -34,8 +34,10 @@ LONGEST_SHOWN = 80
 """Characters of a wrong value that are shown."""
 _HYDRA = threading.Lock()
 """Hydra has one state per process; searches side by side compose in threads."""
-RESUMABLE = ("budget.", "concurrency")
+RESUMABLE = ("budget.", "concurrency", "storage.", "ledger.")
 """What may change when a run is resumed; anything else would be another search."""
+FORKABLE_NOT = ("data.", "own", "experiment")
+"""What may not even change in a fork: its queries are those of its parent."""
 
 
 def compose_settings(overrides: Sequence[str]) -> Settings:
@@ -85,21 +87,41 @@ def stored_settings(run_id: str, text: str) -> Settings:
         ) from None
 
 
-def with_overrides(settings: Settings, overrides: Sequence[str]) -> Settings:
-    """Settings of a resumed run: only budget and concurrency may change. Raises BadInput."""
+def resumed_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
+    """Settings of a resumed run: only budget, concurrency, storage may change. Raises BadInput."""
+    for key in (override.key_or_group for override in _parsed(overrides)):
+        if not key.startswith(RESUMABLE):
+            raise BadInput(
+                f"{key!r} cannot change when a run is resumed, it would be another search, which "
+                f"`drpo fork RUN {key}=...` makes; allowed are budget.*, concurrency, storage.* "
+                "and ledger.*"
+            )
+    return _changed(settings, overrides)
+
+
+def forked_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
+    """Settings of a fork: any single value but those of the data may change. Raises BadInput."""
+    for key in (override.key_or_group for override in _parsed(overrides)):
+        if key.startswith(FORKABLE_NOT):
+            raise BadInput(f"{key!r} cannot change in a fork: its queries are those of its parent")
+        if key in groups():
+            raise BadInput(f"{key!r}: a fork changes single values, e.g. search.width=3")
+    return _changed(settings, overrides)
+
+
+def _changed(settings: Settings, overrides: Sequence[str]) -> Settings:
     values: Any = settings.model_dump(mode="json")
     for override in _parsed(overrides):
-        key = override.key_or_group
-        if not any(key == name or key.startswith(name) for name in RESUMABLE):
-            raise BadInput(
-                f"{key!r} cannot change when a run is resumed, it would be another search: "
-                f"allowed are budget.* and concurrency"
-            )
         place = values
-        *parents, name = key.split(".")
+        *parents, name = override.key_or_group.split(".")
         for parent in parents:
-            place = place[parent]
-        place[name] = override.value()
+            place = place.get(parent) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            key = override.key_or_group
+            raise BadInput(f"{key!r} is no setting; {nearest(key, _known_keys())}")
+        value = override.value()
+        is_root = override.key_or_group == "root" and isinstance(value, str)
+        place[name] = _root(value) if is_root else value
     return validated(values)
 
 

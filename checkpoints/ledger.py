@@ -13,7 +13,15 @@ from drpo.models.ledger import Attempt, CallRecord, RoleUsage, Usage
 
 _ADD_CALL = (
     "insert or ignore into call values"
-    " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"
+    " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, 0)"
+)
+
+
+_FIND = "select texts, finish_reasons from call where key = ?"
+_COLUMNS = (
+    "key, role, level, candidate, query, sample, n, provider, model, parameters, messages,"
+    " request_sha256, texts, finish_reasons, prompt_tokens, completion_tokens, tokens_estimated,"
+    " cost_usd, finished_at, seconds"
 )
 
 
@@ -31,22 +39,44 @@ class SqliteLedger:
         """Of the run so far."""
         usage = Usage()
         for role, *numbers in await self._store.read(
-            "select role, count(*), sum(hits), sum(prompt_tokens), sum(completion_tokens),"
-            " coalesce(sum(cost_usd), 0.0), count(*) - count(cost_usd) from call group by role"
+            "select role, sum(not inherited), sum(hits),"
+            " sum(iif(inherited, 0, prompt_tokens)), sum(iif(inherited, 0, completion_tokens)),"
+            " coalesce(sum(iif(inherited, 0.0, cost_usd)), 0.0),"
+            " sum(not inherited and cost_usd is null) from call group by role"
         ):
             usage.roles[role] = RoleUsage(*numbers)
         return usage
 
     async def find(self, key: str) -> Reply | None:
         """The reply recorded under `key`."""
-        rows = await self._store.read(
-            "select texts, finish_reasons from call where key = ?", (key,)
-        )
+        rows = await self._store.read(_FIND, (key,))
+        if not rows and await self._take_over(key):
+            rows = await self._store.read(_FIND, (key,))
         if not rows:
             return None
         hashes = json.loads(rows[0][0])
         bodies = await self._store.texts(sorted(set(hashes)))
         return Reply(tuple(bodies[each] for each in hashes), tuple(json.loads(rows[0][1])))
+
+    async def _take_over(self, key: str) -> bool:
+        """The row and the texts of the run that `ledger.reuse` names, as inherited."""
+        rows = await self._store.read_reused(
+            f"select {_COLUMNS}, messages, texts from call where key = ?", (key,)
+        )
+        if not rows:
+            return False
+        *row, messages, texts = rows[0]
+        hashes = sorted({name for _, name in json.loads(messages)} | set(json.loads(texts)))
+        marks = ", ".join("?" * len(hashes))
+        bodies = await self._store.read_reused(
+            f"select sha256, body from text where sha256 in ({marks})", hashes
+        )
+        marks = ", ".join("?" * len(row))
+        await self._store.write(
+            add_text([body for _, body in bodies]),
+            (f"insert or ignore into call ({_COLUMNS}, inherited) values ({marks}, 1)", [row]),
+        )
+        return True
 
     async def record(self, record: CallRecord) -> None:
         """Commit a reply, raw, with its attempts."""

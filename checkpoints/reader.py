@@ -27,9 +27,14 @@ def status(path: Path) -> str:
 
 
 def calls_made(path: Path) -> int:
-    """Calls that some model answered."""
+    """Calls that some model answered this run."""
     with reading(path) as db:
-        return int(db["call"].count)
+        return int(db[_paid(db)].count)
+
+
+def _paid(db: Database) -> str:
+    """Where the calls are that this run paid for; a file of an older version has no others."""
+    return "paid" if "paid" in db.view_names() else "call"
 
 
 def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
@@ -43,6 +48,7 @@ def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
         settings = json.loads(row["settings"])
         told = {
             "run_id": row["id"],
+            "parent": row.get("parent"),
             "status": state,
             "reason": reason,
             "path": str(path),
@@ -178,7 +184,7 @@ def _tokens(db: Database) -> dict[str, Any]:
     [row] = db.query(
         "select coalesce(sum(prompt_tokens), 0) as prompt,"
         " coalesce(sum(completion_tokens), 0) as completion,"
-        " coalesce(max(tokens_estimated), 0) as estimated from call"
+        f" coalesce(max(tokens_estimated), 0) as estimated from {_paid(db)}"
     )
     return row | {"estimated": bool(row["estimated"])}
 
@@ -186,7 +192,7 @@ def _tokens(db: Database) -> dict[str, Any]:
 def _cost(db: Database) -> float | None:
     """US dollars; None where the price of any call is unknown."""
     [row] = db.query(
-        "select sum(cost_usd) as cost, count(*) - count(cost_usd) as unknown from call"
+        f"select sum(cost_usd) as cost, count(*) - count(cost_usd) as unknown from {_paid(db)}"
     )
     return None if row["unknown"] else row["cost"] or 0.0
 

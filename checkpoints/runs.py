@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,13 @@ from sqlite_utils import Database
 
 from drpo.checkpoints.rows import dumps, now, query_of, query_row
 from drpo.checkpoints.schema import migrations
-from drpo.graph.errors import BadInput, RunOwned
+from drpo.graph.errors import BadInput, RunFailed, RunOwned
+from drpo.graph.state import SearchState
 from drpo.graph.values import Query
+
+HEARTBEAT_S = 10.0
+HEARTBEATS_MISSED = 6
+"""After so many an owner on another machine counts as dead."""
 
 Fingerprint = Mapping[str, Any]
 """What a run relies on, by part: node names, edges, state keys, template hashes."""
@@ -39,6 +45,8 @@ class StoredRun:
     """JSON of `Settings`."""
     fingerprint: Fingerprint
     queries: tuple[Query, ...]
+    start: SearchState | None = None
+    """The state that a fork begins with; None for the beginning of a search."""
 
 
 def create_run(
@@ -59,7 +67,7 @@ def create_run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600, exist_ok=False)
-        with _database(sqlite3.connect(path)) as db:
+        with open_database(sqlite3.connect(path)) as db:
             migrations.apply(db)
             with db.conn:
                 db.conn.execute(
@@ -89,9 +97,17 @@ def create_run(
 def load_run(path: Path) -> StoredRun:
     """A run as it was stored. Raises BadInput for a file that is none."""
     with reading(path) as db:
-        row = next(db.query("select id, settings, fingerprint from run"))
+        row = next(db.query("select * from run"))
         queries = tuple(query_of(each) for each in db.query("select * from query order by ordinal"))
-    return StoredRun(row["id"], path, row["settings"], json.loads(row["fingerprint"]), queries)
+    start = row.get("start")
+    return StoredRun(
+        row["id"],
+        path,
+        row["settings"],
+        json.loads(row["fingerprint"]),
+        queries,
+        start and json.loads(start),
+    )
 
 
 def find_run(folder: Path, prefix: str | None) -> Path:
@@ -110,6 +126,17 @@ def find_run(folder: Path, prefix: str | None) -> Path:
     raise BadInput(f"{prefix!r} is not unique in {str(folder)!r}: {names}")
 
 
+def find_file(folder: Path, prefix: str | None) -> Path:
+    """As `find_run`, but also a file that cannot be read as a run, or a path to one."""
+    if prefix is not None:
+        paths = [path for path in sorted(folder.glob("*.sqlite")) if path.stem.startswith(prefix)]
+        if len(paths) == 1:
+            return paths[0]
+        if Path(prefix).is_file():
+            return Path(prefix)
+    return find_run(folder, prefix)
+
+
 def run_paths(folder: Path) -> list[Path]:
     """The files of the runs in a folder, oldest first; files that are no run are left out."""
     made: dict[Path, str] = {}
@@ -124,7 +151,7 @@ def run_paths(folder: Path) -> list[Path]:
 
 def update_settings(run: StoredRun) -> None:
     """Store the settings of a run that this process owns."""
-    with _database(sqlite3.connect(run.path)) as db, db.conn:
+    with open_database(sqlite3.connect(run.path)) as db, db.conn:
         db.conn.execute("update run set settings = ?", (run.settings,))
 
 
@@ -140,7 +167,7 @@ def reading(path: Path) -> Iterator[Database]:
     if not path.is_file():
         raise BadInput(f"there is no file {str(path)!r}")
     try:
-        with _database(
+        with open_database(
             sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
         ) as db:
             if "run" not in db.table_names() or not db["run"].count:
@@ -151,27 +178,62 @@ def reading(path: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def owning(path: Path) -> Iterator[None]:
-    """Be the only process that runs this run. Raises RunOwned naming the one that does."""
+def owning(path: Path, *, most_recoveries: int) -> Iterator[None]:
+    """Be the only process that runs this run; one whose owner died is taken over.
+
+    Raises RunOwned naming the process that runs it, and RunFailed after more than
+    `most_recoveries` take-overs between which no call was answered (FAULTS P7, P8).
+    """
     lock = _lock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         with reading(path) as db:
-            row = next(db.query("select owner_host, owner_pid from run"))
-        raise RunOwned(
-            f"run {path.stem} is being run by process {row['owner_pid']} on {row['owner_host']}"
-        ) from None
+            raise _owned(path, next(db["run"].rows)) from None
     try:
-        with _database(sqlite3.connect(path, timeout=30)) as db, db.conn:
+        with open_database(sqlite3.connect(path, timeout=30)) as db:
             migrations.apply(db)
-            db.conn.execute(
-                "update run set owner_host = ?, owner_pid = ?, status = 'running', reason = null",
-                (platform.node(), os.getpid()),
-            )
+            _take_over(path, db, most_recoveries)
         yield
     finally:
         _give_up(lock)
+
+
+def _take_over(path: Path, db: Database, most: int) -> None:
+    row, calls = next(db["run"].rows), db["call"].count
+    died = row["status"] == "running" and row["owner_pid"] is not None
+    if died and row["owner_host"] != platform.node() and _beats(row["heartbeat_at"]):
+        raise _owned(path, row)
+    again = row["recoveries"] if calls == row["recovered_at"] else 0
+    recoveries = again + 1 if died else 0
+    with db.conn:
+        if recoveries > most:
+            reason = f"it died {recoveries} times in a row without an answer in between"
+            db.conn.execute("update run set status = 'failed', reason = ?", (reason,))
+        else:
+            db.conn.execute(
+                "update run set owner_host = ?, owner_pid = ?, heartbeat_at = ?,"
+                " status = 'running', reason = null, recoveries = ?, recovered_at = ?",
+                (platform.node(), os.getpid(), now(), recoveries, calls),
+            )
+    if recoveries > most:
+        raise RunFailed(
+            f"run {row['id']}: {reason}; once that is mended, storage.recoveries={recoveries} "
+            "lets it go on"
+        )
+
+
+def _owned(path: Path, row: Mapping[str, Any]) -> RunOwned:
+    owner = f"process {row['owner_pid']} on {row['owner_host']}"
+    return RunOwned(f"run {path.stem} is being run by {owner}")
+
+
+def _beats(heartbeat_at: str | None) -> bool:
+    """Whether an owner on another machine, whose lock may not reach here, was alive just now."""
+    if heartbeat_at is None:
+        return False
+    age = datetime.now(UTC) - datetime.fromisoformat(heartbeat_at)
+    return age.total_seconds() < HEARTBEATS_MISSED * HEARTBEAT_S
 
 
 def is_owned(path: Path) -> bool:
@@ -194,7 +256,7 @@ def hold_against(run: StoredRun, current: Fingerprint) -> None:
         if before != after:
             raise BadInput(
                 f"run {run.id} cannot be resumed: the {part} changed since it began "
-                f"({_difference(before, after)})"
+                f"({_difference(before, after)}); `drpo fork {run.id[:8]}` goes on in a copy"
             )
 
 
@@ -220,7 +282,8 @@ def _give_up(lock: FileLock) -> None:
 
 
 @contextmanager
-def _database(connection: sqlite3.Connection) -> Iterator[Database]:
+def open_database(connection: sqlite3.Connection) -> Iterator[Database]:
+    """By sqlite-utils, closed in the end; nothing in the file's schema is trusted."""
     with closing(connection):
         connection.execute("pragma trusted_schema = off")
         yield Database(connection)

@@ -54,6 +54,56 @@ class RunSaver(AsyncSqliteSaver):
         with self._remembered():
             await super().aput_writes(config, writes, task_id, task_path)
 
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Drop superseded checkpoints of these threads, or with `delete` all of them."""
+        latest = (
+            " and checkpoint_id < (select max(checkpoint_id) from checkpoints kept"
+            " where kept.thread_id = {table}.thread_id"
+            " and kept.checkpoint_ns = {table}.checkpoint_ns)"
+        )
+        superseded = latest if strategy == "keep_latest" else ""
+        # Writes first: what is superseded is read off the checkpoints.
+        for table in ("writes", "checkpoints"):
+            where = f"thread_id = ?{superseded.format(table=table)}"
+            await self._delete(table, where, [(thread,) for thread in thread_ids])
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints that these runs wrote, with what was written after them."""
+        made_by = "json_extract(cast(metadata as text), '$.run_id') = ?"
+        ids = [(run,) for run in run_ids]
+        of_run = (
+            "(thread_id, checkpoint_ns, checkpoint_id) in"
+            f" (select thread_id, checkpoint_ns, checkpoint_id from checkpoints where {made_by})"
+        )
+        await self._delete("writes", of_run, ids)
+        await self._delete("checkpoints", made_by, ids)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Every checkpoint and write of one thread under the id of another."""
+        for table in ("checkpoints", "writes"):
+            columns = [row[1] for row in await self._rows(f"pragma table_info({table})")]
+            others = ", ".join(name for name in columns if name != "thread_id")
+            await self._write(
+                f"insert or replace into {table} (thread_id, {others})"
+                f" select ?, {others} from {table} where thread_id = ?",
+                [(target_thread_id, source_thread_id)],
+            )
+
+    async def _delete(self, table: str, where: str, rows: Sequence[tuple[str, ...]]) -> None:
+        await self._write(f"delete from {table} where {where}", rows)
+
+    async def _write(self, sql: str, rows: Sequence[tuple[str, ...]]) -> None:
+        await self.setup()
+        with self._remembered():
+            async with self.lock:
+                await self.conn.executemany(sql, rows)
+                await self.conn.commit()
+
+    async def _rows(self, sql: str) -> list[Any]:
+        await self.setup()
+        async with self.lock:
+            return list(await self.conn.execute_fetchall(sql))
+
     @contextmanager
     def _remembered(self) -> Iterator[None]:
         try:

@@ -169,6 +169,33 @@ def m004_estimate(db: Database) -> None:
     _execute(db, "alter table run add column estimate text")
 
 
+@migrations()
+def m005_forks_and_owners(db: Database) -> None:
+    """Where a fork comes from and starts, what a person wrote, whose run it is, what was paid."""
+    _execute(
+        db,
+        """
+        alter table run add column parent text;
+        alter table run add column start text;
+        alter table run add column recoveries integer not null default 0;
+        alter table run add column recovered_at integer not null default 0;
+        alter table run add column heartbeat_at text;
+        alter table rewrite add column author text;
+        alter table call add column inherited integer not null default 0;
+        create view paid as select * from call where not inherited;
+        drop view cost_per_role;
+        create view cost_per_role as
+            select role, sum(not inherited) as new_calls,
+                   sum(hits) as from_ledger,
+                   sum(iif(inherited, 0, prompt_tokens)) as prompt_tokens,
+                   sum(iif(inherited, 0, completion_tokens)) as completion_tokens,
+                   sum(iif(inherited, 0, cost_usd)) as cost_usd,
+                   sum(iif(inherited, 0, seconds)) as seconds
+            from call group by role;
+        """,
+    )
+
+
 def _execute(db: Database, statements: str) -> None:
     """One by one: `executescript` would commit, and a migration is all or nothing."""
     for statement in statements.split(";"):

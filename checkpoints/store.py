@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,9 @@ _ADD_CANDIDATE = (
     "insert or ignore into candidate (id, level, parent, origin, item, prompts)"
     " values (?, ?, ?, ?, ?, ?)"
 )
+_ADD_REWRITE = (
+    "insert or replace into rewrite (parent, item, prompts, failure, call) values (?, ?, ?, ?, ?)"
+)
 _SETTLE = (
     "update candidate set reward = ?, path_sum = ?, path_count = ?, beam_rank = ? where id = ?"
 )
@@ -53,10 +56,17 @@ WAL_LIMIT_BYTES = 64 * 1024 * 1024
 class RunStore:
     """One run's file, open for its search."""
 
-    def __init__(self, path: Path, saver: RunSaver, reading: aiosqlite.Connection) -> None:
+    def __init__(
+        self,
+        path: Path,
+        saver: RunSaver,
+        reading: aiosqlite.Connection,
+        reused: aiosqlite.Connection | None = None,
+    ) -> None:
         self.file = path
         self.saver = saver
         self._reading = reading
+        self._reused = reused
 
     def ensure_healthy(self) -> None:
         """Raises RunFailed when a checkpoint could not be written."""
@@ -83,8 +93,17 @@ class RunStore:
 
     async def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Rows of committed data."""
+        return await self._read(self._reading, sql, parameters)
+
+    async def read_reused(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Rows of the run whose answers are taken over; none without one."""
+        return await self._read(self._reused, sql, parameters) if self._reused else []
+
+    async def _read(
+        self, connection: aiosqlite.Connection, sql: str, parameters: Sequence[Any]
+    ) -> list[Any]:
         try:
-            return list(await self._reading.execute_fetchall(sql, parameters))
+            return list(await connection.execute_fetchall(sql, parameters))
         except sqlite3.Error as error:
             raise RunFailed(f"cannot read {self.file}: {error}") from error
 
@@ -148,20 +167,22 @@ class RunStore:
             for index, said in enumerate(answer.value)
         ]
         await self.write(
-            add_text(texts), ("insert or replace into rewrite values (?, ?, ?, ?, ?)", rows)
+            add_text(texts),
+            (_ADD_REWRITE, rows),
         )
 
     async def rewrites(self, parent: int, first_item: int) -> list[Rewrite]:
         """Of this candidate, from this number on, in the rewriter's order."""
         rows = await self.read(
-            "select prompts, failure from rewrite where parent = ? and item >= ? order by item",
+            "select prompts, failure, author from rewrite"
+            " where parent = ? and item >= ? order by item",
             (parent, first_item),
         )
-        named = [(prompts and json.loads(prompts), why) for prompts, why in rows]
-        texts = await self._texts_of([prompts for prompts, _ in named if prompts])
+        named = [(prompts and json.loads(prompts), *other) for prompts, *other in rows]
+        texts = await self._texts_of([prompts for prompts, *_ in named if prompts])
         return [
-            Rewrite({n: texts[t] for n, t in prompts.items()} if prompts else None, why)
-            for prompts, why in named
+            Rewrite({n: texts[t] for n, t in prompts.items()} if prompts else None, *other)
+            for prompts, *other in named
         ]
 
     async def admit(self, candidates: Sequence[Candidate], decisions: Sequence[Decision]) -> None:
@@ -258,10 +279,23 @@ class RunStore:
         )
         return levels, [(candidate, value) for candidate, value in rows]
 
+    async def heartbeat(self) -> None:
+        """The owner is alive."""
+        await self.write(("update run set heartbeat_at = ?", [(now(),)]))
+
     async def seconds(self) -> float:
         """What the sessions of the run took so far."""
         [(seconds,)] = await self.read("select seconds from run")
         return float(seconds)
+
+    async def finish(self, run_id: str) -> None:
+        """Of a run that is done: nobody goes on from its checkpoints, so the last one will do."""
+        await self.saver.aprune([run_id])
+        async with self.saver.lock:
+            try:
+                await self.saver.conn.execute_fetchall("vacuum")
+            except sqlite3.Error as error:
+                raise RunFailed(f"cannot write {self.file}: {error}") from error
 
     async def set_status(self, status: str, reason: str | None, seconds: float) -> None:
         """Of the run; `seconds` is what this session of it took."""
@@ -285,14 +319,16 @@ class RunStore:
 
 
 @asynccontextmanager
-async def open_store(path: Path, *, full_sync: bool = False) -> AsyncIterator[RunStore]:
-    """The run's file, open for its search.
+async def open_store(
+    path: Path, *, full_sync: bool = False, reuse: str | None = None
+) -> AsyncIterator[RunStore]:
+    """The run's file, open for its search, and another run's to take answers from.
 
     `full_sync` survives a power cut without losing the last commits: an fsync each.
     """
     writing = aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S)
-    uri = f"{path.absolute().as_uri()}?mode=ro"  # noqa: ASYNC240 - looks at no file
-    reading = aiosqlite.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
+    reading = _read_only(path)
+    reusing = nullcontext() if reuse is None else _read_only(Path(reuse))
     async with writing as writer:
         saver = RunSaver(writer)
         await saver.setup()
@@ -305,13 +341,20 @@ async def open_store(path: Path, *, full_sync: bool = False) -> AsyncIterator[Ru
             await writer.execute_fetchall(f"pragma {pragma}")
         await writer.commit()
         try:
-            async with reading as reader:
-                yield RunStore(path, saver, reader)
+            async with reading as reader, reusing as reused:
+                yield RunStore(path, saver, reader, reused)
         finally:
             # A run at rest is one file; while somebody looks at it, that has to wait.
             with suppress(sqlite3.OperationalError):
+                # A write that was cancelled half-way would hold the file.
+                await writer.rollback()
                 # Read to its end: an open cursor would go on holding the file.
                 await writer.execute_fetchall("pragma journal_mode = delete")
+
+
+def _read_only(path: Path) -> aiosqlite.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    return aiosqlite.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
 
 
 def text_rows(texts: Iterable[str]) -> list[tuple[str, str]]:

@@ -229,6 +229,15 @@ class StorageSettings(Strict):
 
     full_sync: bool = False
     """Survive a power cut, not only a crash, without losing the last commits: an fsync each."""
+    recoveries: int = Field(default=10, ge=0)
+    """How often in a row a run may be taken over from a process that died without an answer."""
+
+
+class LedgerSettings(Strict):
+    """Answers that need not be paid for."""
+
+    reuse: str | None = None
+    """Another run's file, whose answers to the same questions are taken over; it is only read."""
 
 
 class PromptsSettings(Strict):
@@ -261,6 +270,7 @@ class Settings(Strict):
     data: DataSettings
     prompts: PromptsSettings
     storage: StorageSettings
+    ledger: LedgerSettings = LedgerSettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -140,10 +140,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """One reply of the rewriter: new prompts, or the reason why there are none."""
+    """New prompts in place of a candidate's, or the reason why there are none."""
 
     prompts: Prompts | None
     failure: str | None = None
+    author: str | None = None
+    """The person who wrote it in the rewriter's place; no guard stands in their way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,25 +63,33 @@ class _Model(Protocol):
     async def generate(self, call: Call, **options: Any) -> LLMResult: ...
 
 
+NAME = "openai"
+
+
+def parameters_of(settings: OpenAISettings) -> Mapping[str, Any]:
+    """All that shapes an answer."""
+    return {
+        "model": settings.model,
+        "base_url": _without_credentials(settings.base_url),
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_tokens": settings.max_tokens,
+        "format": settings.format,
+        "json_schema": settings.json_schema,
+        "send_seed": settings.send_seed,
+    }
+
+
 class OpenAIProvider:
     """One model on one server."""
 
-    name = "openai"
+    name = NAME
 
     def __init__(self, settings: OpenAISettings, client: httpx2.AsyncClient) -> None:
         """Raises BadInput when the key's environment variable is not set."""
         self.multiple = settings.multiple
         self.attempts = settings.attempts
-        self.parameters: Mapping[str, Any] = {
-            "model": settings.model,
-            "base_url": _without_credentials(settings.base_url),
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-            "max_tokens": settings.max_tokens,
-            "format": settings.format,
-            "json_schema": settings.json_schema,
-            "send_seed": settings.send_seed,
-        }
+        self.parameters = parameters_of(settings)
         self._settings = settings
         self.price = price_of(settings)
         self._key = api_key(settings)

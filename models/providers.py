@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drpo.conf.schema import ModelsSettings, OpenAISettings
+from drpo.graph.errors import RunFailed
 from drpo.graph.values import ROLES, Role
 from drpo.models.keys import api_key
-from drpo.models.provider import Provider
+from drpo.models.prices import FREE
+from drpo.models.provider import Call, Completion, Provider
 from drpo.models.sandbox.provider import Sandbox
 
 if TYPE_CHECKING:
@@ -24,6 +26,39 @@ def check_providers(settings: ModelsSettings) -> None:
             api_key(chosen)
         else:
             Sandbox(chosen, role)
+
+
+class Silent:
+    """Known by name and parameters, so that the ledger can be asked; never asked itself."""
+
+    price = FREE
+    attempts = 1
+
+    def __init__(self, name: str, parameters: Mapping[str, Any], *, multiple: bool) -> None:
+        self.name = name
+        self.parameters = parameters
+        self.multiple = multiple
+
+    async def complete(self, call: Call) -> Completion:
+        """Raises RunFailed, always."""
+        raise RunFailed(f"the ledger has no answer to {call.messages[-1].content[:60]!r}")
+
+
+@asynccontextmanager
+async def silent_providers(settings: ModelsSettings) -> AsyncIterator[Mapping[Role, Provider]]:
+    """In place of `open_providers` where nothing but the ledger may answer; needs no key."""
+    providers: dict[Role, Provider] = {}
+    for role in ROLES:
+        chosen = getattr(settings, role)
+        if isinstance(chosen, OpenAISettings):
+            from drpo.models.openai import NAME, parameters_of  # noqa: PLC0415 - see below
+
+            known = (NAME, parameters_of(chosen))
+        else:
+            sandbox = Sandbox(chosen, role)
+            known = (sandbox.name, sandbox.parameters)
+        providers[role] = Silent(*known, multiple=chosen.multiple)
+    yield providers
 
 
 @asynccontextmanager

@@ -28,17 +28,17 @@ async def admit(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
         else:
             first = parent.first_item(state["level"], context.search.rewrites)
             door.rewrites(parent, await context.store.rewrites(parent.id, first), first)
-    await context.store.admit(door.admitted, door.refused)
+    await context.store.admit(door.admitted, door.decisions)
     first = state["next_candidate"]
     return {"first_candidate": first, "next_candidate": first + len(door.admitted)}
 
 
 class _Door:
-    """Of one level: who came in so far, and who did not, and why."""
+    """Of one level: who came in so far, who did not, and why."""
 
     def __init__(self, state: SearchState, context: Context) -> None:
         self.admitted: list[Candidate] = []
-        self.refused: list[Decision] = []
+        self.decisions: list[Decision] = []
         self._level = state["level"]
         self._first = state["next_candidate"]
         self._context = context
@@ -54,9 +54,9 @@ class _Door:
             if said.prompts is None:
                 self._decide(parent, item, "unreadable", said.failure or "")
                 continue
-            reason = self._refusal(said.prompts, parent)
+            reason = None if said.author else self._refusal(said.prompts, parent)
             if reason is None:
-                self._add(parent, said.prompts, "rewrite", item)
+                self._add(parent, said.prompts, "rewrite", item, said.author)
             else:
                 self._decide(parent, item, "refused", reason)
         if len(self.admitted) == before:
@@ -78,10 +78,18 @@ class _Door:
         return refusal(prompts, situation)
 
     def _add(
-        self, parent: Candidate, prompts: Prompts, origin: Origin, item: int | None = None
+        self,
+        parent: Candidate,
+        prompts: Prompts,
+        origin: Origin,
+        item: int | None = None,
+        author: str | None = None,
     ) -> None:
         ordinal = self._first + len(self.admitted)
-        self.admitted.append(Candidate(ordinal, self._level, parent.id, prompts, origin, item))
+        candidate = Candidate(ordinal, self._level, parent.id, prompts, origin, item)
+        self.admitted.append(candidate)
+        if author is not None:
+            self._decide(candidate, -1, "written", f"by {author}, a person")
 
-    def _decide(self, parent: Candidate, item: int, action: str, reason: str) -> None:
-        self.refused.append(Decision("admit", self._level, parent.id, item, action, reason))
+    def _decide(self, about: Candidate, item: int, action: str, reason: str) -> None:
+        self.decisions.append(Decision("admit", self._level, about.id, item, action, reason))

@@ -22,15 +22,20 @@ from drpo.nodes.parsing import read_rewrites
 
 
 async def rewrite(state: RewriteTask, runtime: Runtime[Context]) -> SearchUpdate:
-    """Store M rewrites of one candidate; one that cannot be read has its reason instead."""
+    """Store M rewrites of one candidate; one that cannot be read has its reason instead.
+
+    Where a person has written the first of them, the rewriter is not asked.
+    """
     context = runtime.context
     *ancestors, parent = await context.store.path(state["candidate"], context.search.history + 1)
+    first = parent.first_item(state["level"], context.search.rewrites)
+    if any(said.author for said in (await context.store.rewrites(parent.id, first))[:1]):
+        return {}
     evaluations = await context.store.evaluations([parent.id])
     answer = await context.caller.ask(
         request(state["level"], parent, ancestors, evaluations, context)
     )
     rewrites = _as_many_as(context.search.rewrites, answer.value)
-    first = parent.first_item(state["level"], context.search.rewrites)
     await context.store.add_rewrites(parent.id, first, Answer(rewrites, answer.calls))
     return {}
 

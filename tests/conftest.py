@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +21,27 @@ def nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shell's own settings are not there."""
     for name in FROM_OUTSIDE:
         monkeypatch.delenv(name, raising=False)
+
+
+Here = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Here:
+    """One command in this process and in `tmp_path`: a tenth of the time of one of its own."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        from drpo.cli import main
+
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        said = capsys.readouterr()
+        code = left.value.code
+        assert isinstance(code, int)
+        heard = said.err.replace("starting ...\n", "")
+        return subprocess.CompletedProcess(words, code, said.out, heard)
+
+    return run

@@ -73,8 +73,15 @@ async def test_a_budget_pauses_and_resume_ends_in_the_same_tree(tmp_path: Path) 
 async def test_a_cancelled_search_can_be_resumed(tmp_path: Path) -> None:
     """Its status says that it was cancelled."""
     slow = [f"models.{role}.latency_ms=30" for role in ("target", "judge")]
-    task = asyncio.create_task(drpo.optimize("search=greedy", *slow, runs=tmp_path))
-    await asyncio.sleep(0.8)
+    begun = asyncio.Event()
+
+    def observe(snapshot: Snapshot) -> None:
+        if snapshot.levels == 2:
+            begun.set()
+
+    search = drpo.optimize("search=greedy", *slow, runs=tmp_path, observer=observe)
+    task = asyncio.create_task(search)
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -9,16 +9,17 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Here
 
 from drpo.checkpoints.runs import run_paths
-from drpo.cli import main
 from drpo.render import plain
+from drpo.run import GRACE_S
 from drpo.settings import choices
 
 SMOKE = "experiment=smoke"
@@ -50,28 +51,6 @@ def told(*words: str, folder: Path, environment: dict[str, str] | None = None) -
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-Here = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Here:
-    """One command in this process and in `tmp_path`: a tenth of the time of one of its own."""
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
-        with pytest.raises(SystemExit) as left:
-            main(words)
-        said = capsys.readouterr()
-        code = left.value.code
-        assert isinstance(code, int)
-        heard = said.err.replace("starting ...\n", "")
-        return subprocess.CompletedProcess(words, code, said.out, heard)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -270,44 +249,57 @@ def test_a_used_up_budget_has_its_own_code_and_can_be_raised(tmp_path: Path) -> 
     assert told("resume", folder=tmp_path) == resumed
 
 
-def heed_interrupts() -> None:
+@contextmanager
+def heeding_interrupts() -> Iterator[None]:
     """A suite that was started in the background ignores them, and so would its children."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def interrupted(number: int, times: int, folder: Path) -> tuple[int, float]:
-    """Exit code of a slow search that gets a signal, and how long it went on after the last."""
-    words = [sys.executable, "-m", "drpo", "optimize", "search=greedy", *SLOW]
-    with subprocess.Popen(
-        words,
-        cwd=folder,
-        stdout=-3,
-        stderr=subprocess.PIPE,
-        preexec_fn=heed_interrupts,  # noqa: PLW1509 - this process has no threads
-    ) as process:
+def interrupted(number: int, times: int, folder: Path, *words: str, at: bytes = b"level 2/") -> int:
+    """Exit code of a slow search that gets a signal once it says `at`."""
+    command = [sys.executable, "-m", "drpo", "optimize", "search=greedy", *(words or SLOW)]
+    with (
+        heeding_interrupts(),
+        subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process,
+    ):
         assert process.stderr is not None
         for line in process.stderr:
-            if b"level 2/" in line:
+            if at in line:
                 break
         for _ in range(times):
             process.send_signal(number)
             time.sleep(0.05)
-        sent = time.monotonic()
-        process.communicate(timeout=60)
-        return process.returncode, time.monotonic() - sent
+        process.communicate(timeout=120)
+        return process.returncode
 
 
 @pytest.mark.parametrize(
     ("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)]
 )
-def test_a_signal_leaves_a_run_that_can_be_resumed(number: int, times: int, tmp_path: Path) -> None:
-    """The first drains, the second cancels within five seconds; both end in code 3."""
-    code, seconds = interrupted(number, times, tmp_path)
-    assert code == 3
-    assert seconds < 5
+def test_p4_p5_a_signal_leaves_a_run_that_can_be_resumed(
+    number: int, times: int, tmp_path: Path
+) -> None:
+    """The first drains, the second cancels; both end in code 3."""
+    assert interrupted(number, times, tmp_path) == 3
     assert told("show", folder=tmp_path)["status"] == "paused"
     whole = told("optimize", "search=greedy", "--runs", "whole", folder=tmp_path)
     assert told("resume", folder=tmp_path)["tree_sha256"] == whole["tree_sha256"]
+
+
+def test_p4_the_second_signal_waits_for_no_call(tmp_path: Path) -> None:
+    """Calls of a minute are left alone after the seconds of grace."""
+    endless = [f"models.{role}.latency_ms=60000" for role in ("target", "rewarder", "judge")]
+    begun = time.monotonic()
+    assert interrupted(signal.SIGINT, 2, tmp_path, *endless, at=b"level 0/") == 3
+    assert time.monotonic() - begun < 110
+    assert GRACE_S < 5
+    assert told("show", folder=tmp_path)["status"] == "paused"
 
 
 def test_a_search_does_not_depend_on_the_process(tmp_path: Path) -> None:

@@ -299,8 +299,8 @@ async def test_latency_is_held(session: aiohttp.ClientSession) -> None:
         await asyncio.gather(
             *(posted(session, server, messages=TARGET_TURNS, seed=at) for at in range(8))
         )
-        took = time.monotonic() - started
-        assert 0.1 <= took < 0.8
+        assert time.monotonic() - started >= 0.1
+        assert server.largest_in_flight > 1
 
 
 async def test_counts(session: aiohttp.ClientSession) -> None:
@@ -352,12 +352,12 @@ async def test_client_that_leaves(session: aiohttp.ClientSession, tmp_path: Path
 async def test_closes_with_requests_in_flight(session: aiohttp.ClientSession) -> None:
     """Leaving the `async with` waits neither for a latency nor for a request that hangs."""
     started = time.monotonic()
-    async with OpenAIServer(latency_s=30) as server:
+    async with OpenAIServer(latency_s=300) as server:
         task = asyncio.create_task(posted(session, server, messages=TARGET_TURNS))
         await _in_flight(server, 1)
     with pytest.raises(aiohttp.ClientError):
         await task
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 async def test_models(session: aiohttp.ClientSession) -> None:
@@ -516,7 +516,7 @@ async def _post_bytes(session: aiohttp.ClientSession, base_url: str, body: bytes
 
 async def _in_flight(server: OpenAIServer, count: int) -> None:
     """Return when so many requests are in flight."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while server.in_flight != count:
             await asyncio.sleep(0.001)
 

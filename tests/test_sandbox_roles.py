@@ -202,7 +202,7 @@ async def test_huge_text_is_no_matter(role: Role, huge: str) -> None:
     }
     begun = time.perf_counter()
     assert await texts_of(sandbox(role), asked[role])
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < 60
 
 
 # Templates and modules

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, patch
 
+import aiosqlite
 import pytest
 from langgraph._internal import _serde
+from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.serde import _msgpack
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -18,6 +22,7 @@ import drpo
 from drpo.checkpoints import store as store_module
 from drpo.checkpoints.runs import run_paths
 from drpo.checkpoints.saver import RunSaver
+from drpo.checkpoints.store import RunStore
 from drpo.models import providers
 from drpo.models.provider import Call, Completion
 from drpo.models.sandbox.provider import Sandbox
@@ -145,7 +150,9 @@ def checkpoints(
 ) -> Iterator[list[tuple[str, bytes, bytes]]]:
     """Type, checkpoint and metadata of each superstep of the paper's search."""
     words = (*PAPER, "search.levels=6", f"search.queries_per_level={request.param}")
-    path = drpo.optimize_blocking(*words, runs=tmp_path_factory.mktemp("paper")).path
+    # A finished run would drop all but the last.
+    with patch.object(RunStore, "finish", AsyncMock()):
+        path = drpo.optimize_blocking(*words, runs=tmp_path_factory.mktemp("paper")).path
     with closing(sqlite3.connect(path)) as db:
         yield db.execute("select type, checkpoint, metadata from checkpoints").fetchall()
 
@@ -191,7 +198,8 @@ def test_checkpoints_grow_linearly_with_the_levels(tmp_path: Path) -> None:
     """Twenty levels more cost about twice what ten more cost; texts in state would cost four."""
     sizes = []
     for levels in (10, 20, 40):
-        path = drpo.optimize_blocking(*PAPER, f"search.levels={levels}", runs=tmp_path).path
+        with patch.object(RunStore, "finish", AsyncMock()):
+            path = drpo.optimize_blocking(*PAPER, f"search.levels={levels}", runs=tmp_path).path
         with closing(sqlite3.connect(path)) as db:
             [(kept,)] = db.execute(
                 "select sum(length(checkpoint) + length(metadata)) from checkpoints"
@@ -199,3 +207,31 @@ def test_checkpoints_grow_linearly_with_the_levels(tmp_path: Path) -> None:
             [(pending,)] = db.execute("select sum(length(value)) from writes")
         sizes.append(kept + pending)
     assert sizes[2] - sizes[1] < 2.5 * (sizes[1] - sizes[0])
+
+
+@checkpointer_test("drpo")
+async def conforming() -> AsyncGenerator[RunSaver, None]:
+    """A saver on a file of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with aiosqlite.connect(Path(folder) / "run.sqlite") as connection:
+            yield RunSaver(connection)
+
+
+async def test_the_saver_conforms_to_langgraph() -> None:
+    """The base, and every extended part there is."""
+    report = await validate(conforming)
+    results = report.results
+    assert {
+        name: (each.tests_failed, each.failures) for name, each in results.items()
+    } == dict.fromkeys(results, (0, []))
+    assert all(each.tests_passed > 0 for each in results.values())
+    assert {"prune", "delete_for_runs", "copy_thread"} <= set(results)
+
+
+def test_s9_a_finished_run_keeps_its_last_checkpoint_alone(tmp_path: Path) -> None:
+    """Nobody goes on from the others."""
+    path = drpo.optimize_blocking(*PAPER, "search.levels=4", runs=tmp_path).path
+    with closing(sqlite3.connect(path)) as db:
+        [(kept,)] = db.execute("select count(*) from checkpoints")
+        [(writes,)] = db.execute("select count(*) from writes")
+    assert (kept, writes) == (1, 0)

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from drpo.conf.schema import Settings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES
-from drpo.settings import compose_settings, with_overrides
+from drpo.settings import compose_settings, resumed_settings
 
 
 def test_one_role_may_have_another_provider() -> None:
@@ -129,7 +129,7 @@ def test_settings_compose_inside_another_hydra_application() -> None:
 def test_budget_and_concurrency_may_change_on_resume(override: str) -> None:
     """Nothing else of the settings does."""
     before = compose_settings([])
-    after = with_overrides(before, [override])
+    after = resumed_settings(before, [override])
     assert after.model_copy(update={"budget": before.budget, "concurrency": 16}) == before
 
 
@@ -139,7 +139,7 @@ def test_budget_and_concurrency_may_change_on_resume(override: str) -> None:
 def test_anything_else_is_refused_on_resume(override: str) -> None:
     """It would be another search."""
     with pytest.raises(BadInput):
-        with_overrides(compose_settings([]), [override])
+        resumed_settings(compose_settings([]), [override])
 
 
 def test_settings_compose_in_threads_at_once() -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from sqlite_utils import Database
 
 import drpo
@@ -90,7 +89,7 @@ def test_a_file_from_before_references_opens_and_is_brought_up_to_date(tmp_path:
         db.execute("delete from _sqlite_migrations where name = 'm003_reference'")
     without = tuple(replace(query, reference=None) for query in QUERIES)
     assert load_run(made.path).queries == without
-    with owning(made.path):
+    with owning(made.path, most_recoveries=3):
         assert load_run(made.path).queries == without
     with closing(Database(made.path)) as after:
         assert "reference" in after["query"].columns_dict
@@ -183,7 +182,7 @@ async def test_a_row_needs_what_it_refers_to(store: RunStore) -> None:
 async def test_a_run_at_rest_is_one_private_file(tmp_path: Path) -> None:
     """No log, no lock beside it, readable by its owner alone."""
     run = new(tmp_path)
-    with owning(run.path):
+    with owning(run.path, most_recoveries=3):
         async with open_store(run.path) as opened:
             await opened.admit([candidate(0)], [])
     summary_of = load_run(run.path)
@@ -225,7 +224,7 @@ def test_views_read_well(tmp_path: Path) -> None:
 HOLD = """
 import pathlib, sys
 from drpo.checkpoints.runs import owning
-with owning(pathlib.Path(sys.argv[1])):
+with owning(pathlib.Path(sys.argv[1]), most_recoveries=3):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -240,11 +239,11 @@ def test_a_second_owner_is_refused_and_a_dead_one_replaced(tmp_path: Path) -> No
         holder.stdout.readline()
         assert is_owned(path)
         held_by = rf"process {holder.pid} on {os.uname().nodename}"
-        with pytest.raises(RunFailed, match=held_by), owning(path):
+        with pytest.raises(RunFailed, match=held_by), owning(path, most_recoveries=3):
             pass
         holder.kill()
     assert not is_owned(path)
-    with owning(path):
+    with owning(path, most_recoveries=3):
         assert is_owned(path)
 
 
@@ -350,24 +349,3 @@ def test_a_checkpoint_that_fails_stops_the_run_and_loses_nothing(
     assert [resumed["calls"][role]["new"] for role in whole["calls"]] == [
         whole["calls"][role]["new"] for role in whole["calls"]
     ]
-
-
-@pytest.mark.parametrize("per_level", [1, 8])
-def test_checkpoints_are_small_and_hold_plain_values(
-    per_level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """4 KB and 100 bytes per pending send; nothing but built-in types is decoded."""
-    monkeypatch.setenv("LANGGRAPH_STRICT_MSGPACK", "true")
-    words = ("search=paper", "search.levels=6", f"search.queries_per_level={per_level}")
-    path = drpo.optimize_blocking(*words, runs=tmp_path).path
-    serializer = JsonPlusSerializer(allowed_msgpack_modules=[])
-    with closing(sqlite3.connect(path)) as db:
-        rows = db.execute("select type, checkpoint, metadata from checkpoints").fetchall()
-    assert len(rows) > 15
-    for kind, blob, metadata in rows:
-        values = serializer.loads_typed((kind, blob))["channel_values"]
-        sends = len(values.pop("__pregel_tasks", ()))
-        assert len(blob) + len(metadata) <= 4096 + 100 * sends
-        assert all(
-            isinstance(value, (int, list, str, dict, type(None))) for value in values.values()
-        )

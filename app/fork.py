@@ -1,0 +1,97 @@
+"""What `drpo fork` does: another search out of a run, from one of its levels or candidates on."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from pathlib import Path
+
+import drpo
+from drpo.checkpoints.forks import (
+    Place,
+    edited_prompts,
+    fork_run,
+    last_level,
+    level_of,
+)
+from drpo.checkpoints.runs import StoredRun, load_run
+from drpo.conf.schema import LedgerSettings
+from drpo.graph.errors import BadInput
+from drpo.graph.values import ROOT
+from drpo.run import check_budget, check_root, current_fingerprint, order_of
+from drpo.settings import forked_settings, stored_settings, validated
+
+SYSTEM = "system"
+"""The prompt that a person edits."""
+
+
+def fork(
+    path: Path,
+    *,
+    level: int | None = None,
+    candidate: int | None = None,
+    edit: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> StoredRun:
+    """A run that goes on from there, not started yet; without a place, from the last level on.
+
+    Raises BadInput for a place that there is not, or settings that cannot be.
+    """
+    parent = load_run(path)
+    before = stored_settings(parent.id, parent.settings)
+    # What its parent took over from another run is in its ledger already.
+    own = before.model_copy(update={"ledger": LedgerSettings()})
+    settings = forked_settings(own, overrides)
+    place = _place(path, level, candidate, edit)
+    if place is not None and place.candidate == ROOT and place.prompts is not None:
+        values = settings.model_dump(mode="json")
+        settings = validated(values | {"root": dict(place.prompts)})
+    check_root(settings)
+    check_budget(settings)
+    order_of(settings, parent.queries)
+    return fork_run(
+        parent,
+        place,
+        settings=settings.model_dump_json(),
+        level_limit=(settings.search.levels, settings.search.max_extension),
+        rewrites=before.search.rewrites,
+        fingerprint=current_fingerprint(settings),
+        version=drpo.__version__,
+    )
+
+
+def _place(path: Path, level: int | None, candidate: int | None, edit: Path | None) -> Place | None:
+    if level is not None and candidate is not None:
+        raise BadInput("--level or --candidate, not both: a candidate has its level")
+    if edit is not None and candidate is None:
+        raise BadInput("--edit needs --candidate: whose prompt is replaced")
+    last = last_level(path)
+    if candidate is not None:
+        at = level_of(path, candidate)
+    elif level is not None:
+        at = level
+    elif last >= 0:
+        at = last
+    else:
+        return None
+    if not 0 <= at <= last:
+        has = "no finished level" if last < 0 else f"the finished levels 0 to {last}"
+        raise BadInput(f"run {path.stem} has {has}; level {at} is none of them")
+    text = None if edit is None else read_prompt(edit)
+    prompts = None
+    if text is not None and candidate is not None:
+        prompts = edited_prompts(path, candidate, SYSTEM, text)
+    return Place(level=at, candidate=candidate, prompts=prompts, author=getpass.getuser())
+
+
+def read_prompt(path: Path) -> str:
+    """A person's prompt. Raises BadInput for a file that cannot be read or is empty."""
+    try:
+        text = path.read_text("utf-8").strip()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: it is not UTF-8") from None
+    if not text:
+        raise BadInput(f"{path}: it is empty")
+    return text

@@ -1,0 +1,233 @@
+"""Forks: a copy of a run's file under a new id, taken back to the beginning of one of its levels.
+
+What led there is kept, what came after is gone, and every answer stays in the ledger as inherited:
+an unchanged question costs nothing. The fork's search begins with the admission of that level.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from drpo.checkpoints.rows import dumps, now, sha256
+from drpo.checkpoints.runs import Fingerprint, StoredRun, load_run, open_database, reading
+from drpo.checkpoints.schema import migrations
+from drpo.graph.errors import BadInput
+from drpo.graph.values import ROOT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a fork begins."""
+
+    level: int
+    candidate: int | None = None
+    """The only one of its level that the fork goes on with; None for all."""
+    prompts: Mapping[str, str] | None = None
+    """A person's prompts in that candidate's place."""
+    author: str = ""
+    """Who wrote them."""
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """One whole and compact file of a run, also of a running one (FAULTS S5).
+
+    Raises BadInput where it cannot be made.
+    """
+    try:
+        target.touch(mode=0o600, exist_ok=False)
+        uri = f"{source.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+            connection.execute("vacuum into ?", (str(target),))
+    except (OSError, sqlite3.Error) as error:
+        with suppress(OSError):
+            target.unlink()
+        raise BadInput(f"cannot copy {str(source)!r} to {str(target)!r}: {error}") from None
+
+
+def last_level(path: Path) -> int:
+    """The last level of a run that is finished, -1 for none."""
+    with reading(path) as db:
+        [row] = db.query("select max(level) as n from decision where node = 'advance'")
+    return -1 if row["n"] is None else int(row["n"])
+
+
+def level_of(path: Path, candidate: int) -> int:
+    """Raises BadInput for a candidate that there is not."""
+    with reading(path) as db:
+        rows = list(db.query("select level from candidate where id = ?", [candidate]))
+        if not rows:
+            raise BadInput(
+                f"run {path.stem} has no candidate {candidate}: it has {db['candidate'].count}"
+            )
+    return int(rows[0]["level"])
+
+
+def fork_run(
+    source: StoredRun,
+    place: Place | None,
+    *,
+    settings: str,
+    level_limit: tuple[int, int],
+    rewrites: int,
+    fingerprint: Fingerprint,
+    version: str,
+    folder: Path | None = None,
+) -> StoredRun:
+    """A fork in its own file, in the folder of its parent; without a place, of the beginning.
+
+    `level_limit` has the levels of the search and the most that skips may add; `rewrites` is how
+    many of one candidate its parent asked for. Raises BadInput.
+    """
+    run_id = str(uuid.uuid4())
+    path = (folder or source.path.parent) / f"{run_id}.sqlite"
+    copy_database(source.path, path)
+    try:
+        with open_database(sqlite3.connect(path)) as db:
+            migrations.apply(db)
+            with db.conn:
+                start = None if place is None else _take_back(db, place, level_limit, rewrites)
+                if place is None:
+                    _forget(db, 0, 0)
+                _rename(db, source.id, run_id, settings, fingerprint, version, start)
+            db.conn.execute("vacuum")
+    except (sqlite3.Error, BadInput) as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"cannot fork {str(source.path)!r}: {error}") from None
+    return load_run(path)
+
+
+def _take_back(
+    db: Database, place: Place, level_limit: tuple[int, int], rewrites: int
+) -> dict[str, Any]:
+    """To the admission of the place's level; the state that it begins with."""
+    level = place.level
+    rows = list(db.query("select * from candidate where level = ? order by id", [level]))
+    if not rows:
+        raise BadInput(f"there is no level {level} to go back to")
+    first = rows[0]["id"]
+    if place.candidate is not None:
+        [chosen] = [row for row in rows if row["id"] == place.candidate]
+        _choose(db, chosen, place)
+        rows = [chosen]
+    parents = [row["parent"] for row in rows if row["parent"] is not None]
+    skipped = {row["parent"] for row in rows if row["origin"] == "skip"}
+    beam = list(dict.fromkeys(parents))
+    _forget_rewrites(db, level, rewrites)
+    _forget(db, level, first)
+    return {
+        "level": level,
+        "level_limit": _limit(db, level, *level_limit),
+        "beam": beam,
+        "skips": [parent for parent in beam if parent in skipped],
+        "first_candidate": first,
+        "next_candidate": first,
+    }
+
+
+def _choose(db: Database, chosen: Mapping[str, Any], place: Place) -> None:
+    """Only this candidate is admitted again, with a person's prompts if there are any."""
+    if chosen["item"] is None and place.prompts is not None and chosen["id"] != ROOT:
+        raise BadInput(
+            f"candidate {chosen['id']} only repeats candidate {chosen['parent']}: edit that one"
+        )
+    parent, item = chosen["parent"], chosen["item"]
+    left_out = f"the fork goes on from candidate {chosen['id']} alone"
+    db.execute(
+        "update rewrite set prompts = null, failure = ? where parent = ? and item is not ?",
+        [left_out, parent, item],
+    )
+    if place.prompts is not None and item is not None:
+        for text in place.prompts.values():
+            db.execute("insert or ignore into text values (?, ?)", [sha256(text), text])
+        named = {name: sha256(text) for name, text in place.prompts.items()}
+        db.execute(
+            "update rewrite set prompts = ?, author = ? where parent = ? and item = ?",
+            [dumps(named), place.author, parent, item],
+        )
+
+
+def _forget_rewrites(db: Database, level: int, rewrites: int) -> None:
+    """Those of later levels; a parent of several levels numbers its rewrites on."""
+    db.execute(
+        "delete from rewrite where item >= ? *"
+        " (? - (select level from candidate where id = rewrite.parent))",
+        [rewrites, level],
+    )
+
+
+def _forget(db: Database, level: int, first_candidate: int) -> None:
+    """All that was decided from this level's admission on; answers stay, in the ledger."""
+    for table in ("verdict", "sample"):
+        db.execute(f"delete from {table} where candidate >= ?", [first_candidate])
+    db.execute("delete from decision where level >= ?", [level])
+    if first_candidate == 0:
+        db.execute("delete from rewrite")
+    db.execute("delete from candidate where id >= ?", [first_candidate])
+    for table in ("checkpoints", "writes"):
+        if table in db.table_names():
+            db.execute(f"delete from {table}")
+
+
+def _limit(db: Database, level: int, levels: int, most_more: int) -> int:
+    """The level limit at the entry of a level: each earlier level with a skip moved it by one."""
+    [row] = db.query(
+        "select count(distinct level) as n from decision where node = 'skip' and level < ?", [level]
+    )
+    return int(min(levels + row["n"], levels + most_more))
+
+
+def _rename(
+    db: Database,
+    parent: str,
+    run_id: str,
+    settings: str,
+    fingerprint: Fingerprint,
+    version: str,
+    start: Mapping[str, Any] | None,
+) -> None:
+    told = "not started yet" if start is None else f"begins at level {start['level']}"
+    db.execute("update call set inherited = 1, hits = 0")
+    db.execute(
+        "update run set id = ?, parent = ?, status = 'paused', reason = ?, created_at = ?,"
+        " updated_at = ?, settings = ?, fingerprint = ?, drpo_version = ?, start = ?,"
+        " owner_host = null, owner_pid = null, heartbeat_at = null, recoveries = 0,"
+        " recovered_at = 0, seconds = 0, estimate = null",
+        [
+            run_id,
+            parent,
+            f"a fork of {parent[:8]}, {told}",
+            now(),
+            now(),
+            settings,
+            dumps(fingerprint),
+            version,
+            None if start is None else json.dumps(start),
+        ],
+    )
+
+
+Prompts = Mapping[str, str]
+
+
+def edited_prompts(path: Path, candidate: int, name: str, text: str) -> Prompts:
+    """The prompts of a candidate with one of them replaced."""
+    with reading(path) as db:
+        [row] = db.query("select prompts from candidate where id = ?", [candidate])
+        hashes: Sequence[str] = list(json.loads(row["prompts"]).values())
+        marks = ", ".join("?" * len(hashes))
+        bodies = {
+            each["sha256"]: each["body"]
+            for each in db.query(f"select * from text where sha256 in ({marks})", hashes)
+        }
+    return {key: bodies[each] for key, each in json.loads(row["prompts"]).items()} | {name: text}
