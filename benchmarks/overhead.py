@@ -65,7 +65,7 @@ def server(latency_ms: float, profile: str) -> Iterator[str]:
     """Base URL of a local OpenAI-compatible server in a process of its own."""
     command = [sys.executable, str(SERVER), "--port", "0"]
     command += ["--latency-ms", str(latency_ms), "--profile", profile]
-    with subprocess.Popen(  # noqa: S603 - our own server
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
