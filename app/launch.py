@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -105,8 +106,12 @@ def run_to_end(
             raise
         except DrpoError as error:
             problem = error
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, KeyboardInterrupt):
             problem = RunPaused("cancelled")
+    if type(problem) is RunPaused:
+        # By a signal; whoever sends another one has been heard, and is owed the last lines.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     told = summary(run.path)
     if as_json:
         print_json(told)

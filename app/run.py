@@ -9,8 +9,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +28,7 @@ import drpo
 from drpo.checkpoints.ledger import SqliteLedger
 from drpo.checkpoints.reader import calls_made
 from drpo.checkpoints.runs import (
+    HEARTBEAT_S,
     Fingerprint,
     StoredRun,
     create_run,
@@ -36,7 +42,7 @@ from drpo.checkpoints.store import RunStore, open_store
 from drpo.conf.schema import ModelsSettings, Settings
 from drpo.graph.build import build_evaluation, build_search, fingerprint, initial_state
 from drpo.graph.context import Caller, Context, Store
-from drpo.graph.errors import BadInput, ProviderRefused, RunPaused
+from drpo.graph.errors import BadInput, ProviderRefused, RunFailed, RunPaused
 from drpo.graph.order import SeededOrder
 from drpo.graph.strategies import STRATEGIES
 from drpo.graph.values import ROLES, Query, Role
@@ -267,7 +273,8 @@ class _Search:
         )
         try:
             with _draining(announce) as control:
-                await self._walk(caller, control)
+                async with self._beating(announce):
+                    await self._walk(caller, control)
             await self._store.finish(self._run.id)
             status = "done"
         except GraphDrained:
@@ -285,6 +292,32 @@ class _Search:
         finally:
             await caller.aclose(grace_s)
             await self._store.set_status(status, reason or None, time.monotonic() - self._began)
+
+    @asynccontextmanager
+    async def _beating(self, announce: Callable[[str], None] | None) -> AsyncIterator[None]:
+        """Meanwhile the run's row says again and again that its owner is alive."""
+
+        async def beat() -> None:
+            warned = announce is None
+            while True:
+                await asyncio.sleep(HEARTBEAT_S)
+                try:
+                    await self._store.heartbeat()
+                except RunFailed:
+                    # The search meets it at its own next write, and stops.
+                    return
+                swollen = self._store.swollen_log()
+                if swollen is not None and not warned and announce is not None:
+                    announce(swollen)
+                    warned = True
+
+        task = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     async def _walk(self, caller: LedgeredCaller, control: RunControl) -> None:
         graph = build_search(self._store.saver)
@@ -341,9 +374,5 @@ def _draining(announce: Callable[[str], None] | None) -> Iterator[RunControl]:
     with suppress(NotImplementedError):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
-    try:
-        yield control
-    finally:
-        with suppress(NotImplementedError):
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+    # They stay until the loop is closed: a second signal must not break into the closing of files.
+    yield control

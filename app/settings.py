@@ -6,6 +6,7 @@ Every mistake becomes one BadInput line with the nearest names that exist. Knows
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import threading
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from drpo.conf.schema import Settings
+from drpo.conf.older import up_to_date
+from drpo.conf.schema import SECRETIVE, Settings
 from drpo.graph.errors import BadInput
 
 CONFIG_MODULE = "drpo.conf"
@@ -79,7 +81,9 @@ def validated(values: Any) -> Settings:
 def stored_settings(run_id: str, text: str) -> Settings:
     """Settings of a stored run. Raises BadInput where another version of drpo made them."""
     try:
-        return Settings.model_validate_json(text)
+        return Settings.model_validate(up_to_date(json.loads(text)))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"run {run_id} cannot be resumed, its settings lack {error}") from None
     except ValidationError as error:
         problem = _first_problem(error)
         raise BadInput(
@@ -226,6 +230,8 @@ def _first_problem(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if not place:
         return _one_line(message)
+    if place.endswith(SECRETIVE):
+        return f"{place}: {message}"
     given = repr(first["input"])[:LONGEST_SHOWN]
     return f"{place}: {message}, not {given}"
 

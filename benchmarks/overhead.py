@@ -65,9 +65,7 @@ def server(latency_ms: float, profile: str) -> Iterator[str]:
     """Base URL of a local OpenAI-compatible server in a process of its own."""
     command = [sys.executable, str(SERVER), "--port", "0"]
     command += ["--latency-ms", str(latency_ms), "--profile", profile]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield process.stdout.readline().split()[-1]

@@ -22,9 +22,7 @@ COMMANDS = {
 def seconds(arguments: list[str]) -> float:
     """Of one fresh process."""
     began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 

@@ -27,6 +27,8 @@ from drpo.graph.errors import BadInput, RunFailed, RunOwned
 from drpo.graph.state import SearchState
 from drpo.graph.values import Query
 
+BUSY_TIMEOUT_S = 30
+"""How long a file that another program holds is waited for."""
 HEARTBEAT_S = 10.0
 HEARTBEATS_MISSED = 6
 """After so many an owner on another machine counts as dead."""
@@ -151,7 +153,7 @@ def run_paths(folder: Path) -> list[Path]:
 
 def update_settings(run: StoredRun) -> None:
     """Store the settings of a run that this process owns."""
-    with open_database(sqlite3.connect(run.path)) as db, db.conn:
+    with _writing(run.path) as db, db.conn:
         db.conn.execute("update run set settings = ?", (run.settings,))
 
 
@@ -163,17 +165,22 @@ def remove_run(path: Path) -> None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[Database]:
-    """A run's file, to look at. Raises BadInput when it is no run of ours."""
+    """A run's file, to look at.
+
+    Raises BadInput when it is no run of ours, and RunFailed when another program holds it.
+    """
     if not path.is_file():
         raise BadInput(f"there is no file {str(path)!r}")
     try:
         with open_database(
-            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         ) as db:
             if "run" not in db.table_names() or not db["run"].count:
                 raise BadInput(f"{str(path)!r} is no run of drpo")
             yield db
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise RunFailed(f"cannot read {path}: {error} by another program") from None
         raise BadInput(f"cannot read {str(path)!r}: {error}") from None
 
 
@@ -191,12 +198,22 @@ def owning(path: Path, *, most_recoveries: int) -> Iterator[None]:
         with reading(path) as db:
             raise _owned(path, next(db["run"].rows)) from None
     try:
-        with open_database(sqlite3.connect(path, timeout=30)) as db:
+        with _writing(path) as db:
             migrations.apply(db)
             _take_over(path, db, most_recoveries)
         yield
     finally:
         _give_up(lock)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Database]:
+    """Raises RunFailed, naming the file, when it is locked for too long or cannot be written."""
+    try:
+        with open_database(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as db:
+            yield db
+    except sqlite3.Error as error:
+        raise RunFailed(f"cannot write {path}: {error}") from None
 
 
 def _take_over(path: Path, db: Database, most: int) -> None:

@@ -24,13 +24,14 @@ class RunSaver(AsyncSqliteSaver):
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         super().__init__(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=[]))
-        # A list, because in strict mode LangGraph works with a shallow copy of its saver.
         self.failures: list[Exception] = []
+        """Of every write to the run's file. A list, because in strict mode LangGraph works with a
+        shallow copy of its saver."""
 
     def ensure_healthy(self) -> None:
         """Raises RunFailed when an earlier write failed."""
         if self.failures:
-            raise RunFailed(f"a checkpoint could not be written: {self.failures[0]}")
+            raise RunFailed(f"the run's file could not be written: {self.failures[0]}")
 
     async def aput(
         self,

@@ -18,6 +18,7 @@ from typing import Any
 import aiosqlite
 
 from drpo.checkpoints.rows import dumps, now, scores_json, selection_of, sha256, verdict_of
+from drpo.checkpoints.runs import BUSY_TIMEOUT_S
 from drpo.checkpoints.saver import RunSaver
 from drpo.graph.context import Place
 from drpo.graph.errors import RunFailed
@@ -49,7 +50,6 @@ _ADD_REWRITE = (
 _SETTLE = (
     "update candidate set reward = ?, path_sum = ?, path_count = ?, beam_rank = ? where id = ?"
 )
-BUSY_TIMEOUT_S = 30
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -69,7 +69,7 @@ class RunStore:
         self._reused = reused
 
     def ensure_healthy(self) -> None:
-        """Raises RunFailed when a checkpoint could not be written."""
+        """Raises RunFailed when a checkpoint or a row could not be written."""
         self.saver.ensure_healthy()
 
     async def write(self, *statements: Statement) -> None:
@@ -85,6 +85,7 @@ class RunStore:
                         await connection.executemany(sql, rows)
                 await connection.commit()
             except sqlite3.Error as error:
+                self.saver.failures.append(error)
                 await connection.rollback()
                 raise RunFailed(f"cannot write {self.file}: {error}") from error
             except BaseException:
@@ -278,6 +279,20 @@ class RunStore:
             " order by beam_rank"
         )
         return levels, [(candidate, value) for candidate, value in rows]
+
+    def swollen_log(self) -> str | None:
+        """What to say of a log that cannot shrink because somebody reads the file (FAULTS S4)."""
+        wal = self.file.with_name(f"{self.file.name}-wal")
+        try:
+            size = wal.stat().st_size
+        except OSError:
+            return None
+        if size <= WAL_LIMIT_BYTES:
+            return None
+        return (
+            f"{wal.name} has {size // 2**20} MB: another program reads the run without an end, "
+            "and until it stops the log goes on growing"
+        )
 
     async def heartbeat(self) -> None:
         """The owner is alive."""

@@ -8,8 +8,9 @@ files.
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from drpo.conf.locked import missing, unmarked, with_locked
 
@@ -19,6 +20,23 @@ WorldName = Annotated[
 ]
 """YAML takes the bare word `null` for nothing."""
 ProfileName = Literal["rambling", "terse", "robotic", "reckless"]
+
+
+def _without_secrets(address: str | None) -> str | None:
+    parts = urlsplit(address or "")
+    if parts.username or parts.password or parts.query:
+        raise ValueError(
+            "an address with a user, password or query would be stored as it is: "
+            "give the key in the environment"
+        )
+    return address
+
+
+Address = Annotated[str | None, AfterValidator(_without_secrets)]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""Of an environment variable; a key in its place is refused."""
+SECRETIVE = ("base_url", "api_key_env")
+"""Settings in which somebody may have put a secret: what they are is never said."""
 
 
 class Strict(BaseModel):
@@ -57,9 +75,9 @@ class ServerSettings(Strict):
 
     model: str = Field(default="gpt-4o-mini", min_length=1)
     """Name of the model, as the server knows it."""
-    base_url: str | None = None
+    base_url: Address = None
     """Address of the server up to `/v1`; null for api.openai.com."""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: VariableName = "OPENAI_API_KEY"
     """Name of the environment variable with the key; the key itself is never stored."""
 
 
@@ -115,9 +133,9 @@ class OpenAISettings(ModelSettings):
     """Any server that speaks the OpenAI protocol."""
 
     provider: Literal["openai"]
-    base_url: str | None = None
+    base_url: Address = None
     """Address of the server up to `/v1`; null for api.openai.com."""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: VariableName = "OPENAI_API_KEY"
     """Name of the environment variable with the key; the key itself is never stored."""
     send_seed: bool = True
     """Send the index of the sample as `seed`; false for servers that refuse it."""

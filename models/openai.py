@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
 import openai
@@ -70,7 +69,7 @@ def parameters_of(settings: OpenAISettings) -> Mapping[str, Any]:
     """All that shapes an answer."""
     return {
         "model": settings.model,
-        "base_url": _without_credentials(settings.base_url),
+        "base_url": settings.base_url,
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         "max_tokens": settings.max_tokens,
@@ -236,10 +235,3 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, (until - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return None
-
-
-def _without_credentials(url: str | None) -> str | None:
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))

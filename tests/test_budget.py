@@ -67,7 +67,7 @@ async def test_b1_a_call_waits_for_those_that_may_leave_it_room() -> None:
     assert await waiting
 
 
-async def test_b1_seconds_are_those_of_all_sessions() -> None:
+async def test_b1_p9_seconds_are_those_of_all_sessions() -> None:
     """On the monotonic clock, which no change of the wall clock moves (FAULTS P9)."""
     now = [100.0]
     limits, usage = BudgetSettings(seconds=60), Usage()

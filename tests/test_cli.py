@@ -125,7 +125,7 @@ BAD_INPUT = [
 
 
 @pytest.mark.parametrize("words", BAD_INPUT, ids=" ".join)
-def test_bad_input_is_one_line_and_writes_nothing(
+def test_c6_bad_input_is_one_line_and_writes_nothing(
     words: tuple[str, ...], here: Here, tmp_path: Path
 ) -> None:
     """Exit code 2, no traceback."""

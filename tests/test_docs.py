@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import config_page
+import faults_page
 import pytest
 from openai_server import OpenAIServer
 
@@ -181,6 +182,16 @@ def test_the_configuration_page_is_the_schemas() -> None:
     """`python tests/config_page.py > docs/config.md` was run, and every setting is explained."""
     assert PAGES["config"] == config_page.page()
     assert not re.findall(r"^.*\| *\|$", PAGES["config"], re.MULTILINE)
+
+
+def test_every_row_of_the_faults_has_a_test_that_the_page_names() -> None:
+    """`python tests/faults_page.py` was run, and everything passed."""
+    found = faults_page.tests_by_row()
+    assert all(found.values()), [row for row, names in found.items() if not names]
+    row = r"^\| (\w\d) \| .* \| (`.*`) \| (\d+) of (\d+) passed"
+    rows = re.findall(row, PAGES["faults"], re.MULTILINE)
+    assert {said: re.findall("`(.*?)`", names) for said, names, *_ in rows} == found
+    assert all(good == cases != "0" for *_, good, cases in rows)
 
 
 @pytest.mark.parametrize(

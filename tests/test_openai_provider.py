@@ -173,14 +173,6 @@ async def test_a_missing_key_is_bad_input(
     assert (await complete(server)).texts
 
 
-async def test_credentials_of_the_address_are_not_stored(server: OpenAIServer) -> None:
-    """The parameters go into the run's file."""
-    address = "http://user:secret@127.0.0.1:1/v1?key=secret"
-    async with http_client() as client:
-        provider = OpenAIProvider(settings(server, base_url=address), client)
-    assert "secret" not in str(provider.parameters)
-
-
 def test_one_event_loop_after_another() -> None:
     """As the jobs of a multirun have them."""
 

@@ -118,7 +118,7 @@ def test_queries_from_python_keep_their_reference_answer() -> None:
         ("a.jsonl", b"[" * 100_000, "not JSON"),
     ],
 )
-def test_a_bad_file_is_one_line_that_names_it(
+def test_c6_a_bad_file_is_one_line_that_names_it(
     name: str, content: bytes, says: str, tmp_path: Path
 ) -> None:
     """What, where, and what is allowed."""

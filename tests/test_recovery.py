@@ -98,7 +98,9 @@ def arrivals(log: Path) -> list[str]:
     return [line["sha256"] for line in lines if "done" not in line]
 
 
-def test_ten_kills_pay_for_no_call_twice_and_change_nothing(tmp_path: Path, queries: str) -> None:
+def test_p1_ten_kills_pay_for_no_call_twice_and_change_nothing(
+    tmp_path: Path, queries: str
+) -> None:
     """Killed ten times and resumed, a search ends in the uninterrupted one's tree."""
     whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
     with served(log) as base_url:
@@ -126,7 +128,9 @@ def test_ten_kills_pay_for_no_call_twice_and_change_nothing(tmp_path: Path, quer
         assert not known & set(arrived[seen:])
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_from_its_settings(tmp_path: Path) -> None:
+def test_p3_a_run_killed_before_its_first_checkpoint_starts_from_its_settings(
+    tmp_path: Path,
+) -> None:
     """Its row is committed before anything slow."""
     words = ["search=greedy", "seed=7", *(f"models.{role}.latency_ms=100" for role in ROLES)]
     expected = finished(command("optimize", *words, runs=tmp_path / "whole"))

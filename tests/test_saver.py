@@ -102,7 +102,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> drpo.Result:
 
 
 @pytest.mark.parametrize(("kind", "left"), FAULTS)
-def test_a_write_that_fails_stops_the_run_as_failed(kind: str, left: int, tmp_path: Path) -> None:
+def test_s1_s2_a_write_that_fails_stops_the_run_as_failed(
+    kind: str, left: int, tmp_path: Path
+) -> None:
     """By the public error, with SQLite's reason."""
     error, _ = run_broken(kind, left, tmp_path)
     assert isinstance(error, drpo.RunFailed), repr(error)
@@ -111,7 +113,7 @@ def test_a_write_that_fails_stops_the_run_as_failed(kind: str, left: int, tmp_pa
 
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "lenient"])
 @pytest.mark.parametrize(("kind", "left"), FAULTS)
-def test_no_model_is_asked_after_a_write_that_failed(
+def test_s1_s2_no_model_is_asked_after_a_write_that_failed(
     kind: str, left: int, strict: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LangGraph alone would run on to the end; in strict mode it works with a copy of the saver."""
@@ -178,7 +180,7 @@ def test_checkpoints_are_read_strictly() -> None:
     assert _msgpack.STRICT_MSGPACK_ENABLED
 
 
-def test_checkpoints_hold_plain_values(checkpoints: list[tuple[str, bytes, bytes]]) -> None:
+def test_c4_checkpoints_hold_plain_values(checkpoints: list[tuple[str, bytes, bytes]]) -> None:
     """Apart from LangGraph's own sends, which carry plain values too."""
     assert len(checkpoints) > 15
     for kind, blob, _ in checkpoints:
@@ -187,14 +189,14 @@ def test_checkpoints_hold_plain_values(checkpoints: list[tuple[str, bytes, bytes
         assert only_builtins(values)
 
 
-def test_checkpoints_are_small(checkpoints: list[tuple[str, bytes, bytes]]) -> None:
+def test_s9_checkpoints_are_small(checkpoints: list[tuple[str, bytes, bytes]]) -> None:
     """At most 4 KB, and 100 bytes for each pending send."""
     for kind, blob, metadata in checkpoints:
         sends = len(values_of(kind, blob).get("__pregel_tasks", ()))
         assert len(blob) + len(metadata) <= 4096 + 100 * sends
 
 
-def test_checkpoints_grow_linearly_with_the_levels(tmp_path: Path) -> None:
+def test_s9_checkpoints_grow_linearly_with_the_levels(tmp_path: Path) -> None:
     """Twenty levels more cost about twice what ten more cost; texts in state would cost four."""
     sizes = []
     for levels in (10, 20, 40):
