@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from drpo.config_file import own_words
 from drpo.estimates import Estimate, estimate_of
 from drpo.graph.values import Query
 from drpo.queries import load_queries, own_queries
+from drpo.review import NO_CHANGES, Changes
 from drpo.run import Observer, SearchFunction, first_search, new_run, search
 from drpo.settings import compose_settings, resumed_settings, stored_settings
 
@@ -65,12 +67,15 @@ async def resume(
     *overrides: str,
     runs: str | Path = DEFAULT_FOLDER,
     observer: Observer | None = None,
+    changes: Changes = NO_CHANGES,
 ) -> Result:
     """Go on with the run whose id begins with `run`, or the newest.
 
-    `overrides` may change `budget.*`, `concurrency` and `storage.*`. Raises as `optimize` does.
+    `changes` are a person's, to a beam under review (`search.review=true`). `overrides` may change
+    `budget.*`, `concurrency`, `storage.*` and `ledger.*`. Raises as `optimize` does.
     """
-    return await _finish(resumable(find_run(Path(runs), run), overrides), observer)
+    stored = resumable(find_run(Path(runs), run), overrides)
+    return await _finish(stored, observer, reviewed(changes))
 
 
 def estimate(
@@ -106,6 +111,11 @@ def resumable(path: Path, overrides: Sequence[str]) -> StoredRun:
 def _composed(config: str | Path | None, overrides: Sequence[str]) -> Settings:
     own = [] if config is None else own_words(Path(config))
     return compose_settings([*own, *overrides])
+
+
+def reviewed(changes: Changes) -> SearchFunction:
+    """`search` with a person's changes."""
+    return partial(search, changes=changes)
 
 
 def _asked(settings: Settings, queries: Iterable[str | Query] | None) -> list[Query]:

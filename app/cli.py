@@ -83,19 +83,33 @@ def resume(
         list[str] | None,
         typer.Argument(metavar="[RUN] [OVERRIDES]", help="e.g. 3f2a budget.calls=500"),
     ] = None,
+    edit: Annotated[
+        list[str] | None,
+        typer.Option("--edit", metavar="ID=FILE", help="Under review: your prompt in its place."),
+    ] = None,
+    drop: Annotated[
+        list[int] | None,
+        typer.Option("--drop", metavar="ID", help="Under review: do not go on with it."),
+    ] = None,
+    add: Annotated[
+        list[Path] | None,
+        typer.Option("--add", metavar="FILE", help="Under review: one more prompt."),
+    ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was stopped or killed; budget.*, concurrency may change."""
     name, overrides = _run_and_overrides(words)
     with starting():
-        from drpo.api import resumable
+        from drpo.api import resumable, reviewed
         from drpo.checkpoints.runs import find_run
         from drpo.launch import run_to_end
+        from drpo.prompt_files import read_changes
 
         read_env()
+        changes = read_changes(edit or (), drop or (), add or ())
         stored = resumable(find_run(runs, name), overrides)
-        run_to_end(stored, runs=runs, as_json=as_json)
+        run_to_end(stored, runs=runs, as_json=as_json, begin=reviewed(changes))
 
 
 @app.command()

@@ -18,11 +18,10 @@ from drpo.checkpoints.runs import StoredRun, load_run
 from drpo.conf.schema import LedgerSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROOT
+from drpo.prompt_files import read_prompt
+from drpo.review import SYSTEM
 from drpo.run import check_budget, check_root, current_fingerprint, order_of
 from drpo.settings import forked_settings, stored_settings, validated
-
-SYSTEM = "system"
-"""The prompt that a person edits."""
 
 
 def fork(
@@ -82,16 +81,3 @@ def _place(path: Path, level: int | None, candidate: int | None, edit: Path | No
     if text is not None and candidate is not None:
         prompts = edited_prompts(path, candidate, SYSTEM, text)
     return Place(level=at, candidate=candidate, prompts=prompts, author=getpass.getuser())
-
-
-def read_prompt(path: Path) -> str:
-    """A person's prompt. Raises BadInput for a file that cannot be read or is empty."""
-    try:
-        text = path.read_text("utf-8").strip()
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: it is not UTF-8") from None
-    if not text:
-        raise BadInput(f"{path}: it is empty")
-    return text

@@ -18,7 +18,7 @@ import hydra
 import typer
 from omegaconf import DictConfig
 
-from drpo.checkpoints.reader import status, summary
+from drpo.checkpoints.reader import beam, status, summary, waits_for_review
 from drpo.checkpoints.runs import StoredRun
 from drpo.conf.schema import Settings
 from drpo.config_file import own_words
@@ -28,7 +28,7 @@ from drpo.graph.values import ROLES
 from drpo.progress import progress
 from drpo.queries import load_queries
 from drpo.quiet import ready
-from drpo.render import forecast, print_json, print_summary, resume_command
+from drpo.render import forecast, print_json, print_review, print_summary, resume_command
 from drpo.run import SearchFunction, first_search, new_run, search
 from drpo.settings import (
     CONFIG_MODULE,
@@ -96,7 +96,7 @@ def run_to_end(
     as_json: bool,
     begin: SearchFunction = search,
 ) -> None:
-    """Run or resume one search and print what came of it. Raises DrpoError."""
+    """Run or resume one search and print what came of it, or what to review. Raises DrpoError."""
     problem: DrpoError | None = None
     if status(run.path) != "done":
         try:
@@ -113,10 +113,13 @@ def run_to_end(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
     told = summary(run.path)
+    review = beam(run.path) if waits_for_review(run.path) else None
     if as_json:
-        print_json(told)
-    else:
+        print_json(told if review is None else told | {"review": review})
+    elif review is None:
         print_summary(told, runs)
+    else:
+        print_review(told, review, runs)
     if problem is not None:
         raise type(problem)(f"{problem}; go on with: {resume_command(run.id, runs)}")
 

@@ -198,6 +198,26 @@ def _say_prompts(say: _Lines, prompts: Mapping[str, str], indent: str = "  ") ->
             say(f"{indent}{row}")
 
 
+def print_review(told: Mapping[str, Any], beam: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """The survivors of a level, and what a person can do about them."""
+    say = _Lines()
+    say(f"Run {told['run_id']}: level {told['level'] - 1} is finished. Its survivors, best first:")
+    for node in beam:
+        value, reward = _value(node["path_value"]), _value(node["reward"])
+        say()
+        say(f"#{node['candidate']}, path value {value}, reward {reward}, {node['origin']}:")
+        _say_prompts(say, node["prompts"])
+    say()
+    resume = resume_command(told["run_id"], folder)
+    say(f"{_calls_line(told)}.")
+    say()
+    say(f"Go on:                         {resume}")
+    if len(beam) > 1:
+        say(f"Without one of them:           {resume} --drop {beam[-1]['candidate']}")
+    say(f"With your words in its place:  {resume} --edit {beam[0]['candidate']}=FILE")
+    say(f"With one more prompt:          {resume} --add FILE")
+
+
 def print_fork(told: Mapping[str, Any], folder: Path) -> None:
     """What was made, and what to type next."""
     say = _Lines()

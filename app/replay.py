@@ -43,7 +43,10 @@ def replay(path: Path) -> Replayed:
     run = load_run(path)
     if status(path) != "done":
         raise BadInput(f"run {run.id} is not done; only a finished run can be replayed")
-    settings = _alone(stored_settings(run.id, run.settings))
+    settings = stored_settings(run.id, run.settings)
+    if settings.search.review:
+        raise BadInput(f"run {run.id} was reviewed; what a person decided cannot be replayed")
+    settings = _alone(settings)
     recorded = summary(path)["tree_sha256"]
     with tempfile.TemporaryDirectory(prefix="drpo-replay-") as folder:
         copy = fork_run(

@@ -26,7 +26,7 @@ from langgraph.runtime import RunControl
 
 import drpo
 from drpo.checkpoints.ledger import SqliteLedger
-from drpo.checkpoints.reader import calls_made
+from drpo.checkpoints.reader import UNDER_REVIEW, calls_made
 from drpo.checkpoints.runs import (
     HEARTBEAT_S,
     Fingerprint,
@@ -54,6 +54,7 @@ from drpo.models.providers import check_providers, open_providers
 from drpo.models.sandbox.world import world_sha256
 from drpo.nodes.prompts import JinjaTemplates
 from drpo.nodes.target import ChatTarget
+from drpo.review import NO_CHANGES, Changes, apply, check
 
 GRACE_S = 3.0
 """How long calls in flight may still land after the run was cancelled."""
@@ -157,12 +158,14 @@ async def search(
     announce: Callable[[str], None] | None = None,
     *,
     providers: Callable[[ModelsSettings], Providers] = open_providers,
+    changes: Changes = NO_CHANGES,
 ) -> None:
-    """Run or resume `run` to its end.
+    """Run or resume `run` to its end, with a person's changes to a beam under review.
 
     With `announce`, the first Ctrl-C or SIGTERM finishes the superstep and is announced, and the
     second cancels. Raises RunPaused when it stopped in good order, RunFailed when it cannot go on.
     """
+    check(changes, run)
     settings = Settings.model_validate_json(run.settings)
     hold_against(run, current_fingerprint(settings))
     check_budget(settings)
@@ -173,7 +176,7 @@ async def search(
             async with open_store(
                 run.path, full_sync=settings.storage.full_sync, reuse=settings.ledger.reuse
             ) as store:
-                await _Search(run, settings, opened, store, observer).run(announce)
+                await _Search(run, settings, opened, store, observer, changes).run(announce)
 
 
 async def first_search(
@@ -249,7 +252,9 @@ class _Search:
         providers: Mapping[Role, Provider],
         store: RunStore,
         observer: Observer | None,
+        changes: Changes,
     ) -> None:
+        self._changes = changes
         self._run = run
         self._settings = settings
         self._providers = providers
@@ -320,7 +325,7 @@ class _Search:
                 await task
 
     async def _walk(self, caller: LedgeredCaller, control: RunControl) -> None:
-        graph = build_search(self._store.saver)
+        graph, review = build_search(self._store.saver), self._settings.search.review
         config: RunnableConfig = {
             "configurable": {"thread_id": self._run.id},
             "recursion_limit": RECURSION_LIMIT,
@@ -329,7 +334,16 @@ class _Search:
         start = self._run.start or initial_state(self._settings.search)
         values = begun.checkpoint["channel_values"] if begun else start
         limit = values.get("level_limit", start["level_limit"])
+        if self._changes:
+            await apply(
+                self._changes,
+                graph=graph,
+                config=config,
+                store=self._store,
+                rewrites=self._settings.search.rewrites,
+            )
         await self._show(limit, caller.usage)
+        answered = False
         async for update in graph.astream(
             None if begun else start,
             config,
@@ -337,10 +351,14 @@ class _Search:
             stream_mode="updates",
             durability="sync",
             control=control,
+            interrupt_after=["advance"] if review else None,
         ):
             if "advance" in update:
+                answered = "answer" in update["advance"]
                 limit = update["advance"].get("level_limit", limit)
                 await self._show(limit, caller.usage)
+        if review and not answered:
+            raise RunPaused(UNDER_REVIEW)
 
     async def _show(self, limit: int, usage: Usage) -> None:
         if self._observer is None:

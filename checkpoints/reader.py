@@ -18,6 +18,7 @@ from drpo.checkpoints.runs import is_owned, reading
 from drpo.graph.values import ROLES, ROOT
 
 KILLED = "the process ended without a word"
+UNDER_REVIEW = "a level is finished and waits for its review"
 
 
 def status(path: Path) -> str:
@@ -30,6 +31,20 @@ def calls_made(path: Path) -> int:
     """Calls that some model answered this run."""
     with reading(path) as db:
         return int(db[_paid(db)].count)
+
+
+def waits_for_review(path: Path) -> bool:
+    """Whether the run stopped for a person to look at its beam."""
+    with reading(path) as db:
+        return _status(db, path) == ("paused", UNDER_REVIEW)
+
+
+def beam(path: Path) -> list[dict[str, Any]]:
+    """The survivors of the last finished level, best first."""
+    kept = [node for node in tree(path) if node["beam_rank"] is not None]
+    last = max((node["level"] for node in kept), default=0)
+    here = [node for node in kept if node["level"] == last]
+    return sorted(here, key=lambda node: node["beam_rank"])
 
 
 def _paid(db: Database) -> str:

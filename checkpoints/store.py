@@ -47,6 +47,7 @@ _ADD_CANDIDATE = (
 _ADD_REWRITE = (
     "insert or replace into rewrite (parent, item, prompts, failure, call) values (?, ?, ?, ?, ?)"
 )
+_ADD_WRITTEN = "insert or replace into rewrite (parent, item, prompts, author) values (?, ?, ?, ?)"
 _SETTLE = (
     "update candidate set reward = ?, path_sum = ?, path_count = ?, beam_rank = ? where id = ?"
 )
@@ -171,6 +172,27 @@ class RunStore:
             add_text(texts),
             (_ADD_REWRITE, rows),
         )
+
+    async def add_written(self, parent: int, item: int, prompts: Prompts, author: str) -> None:
+        """A rewrite by a person."""
+        row = (parent, item, dumps(_hashed(prompts)), author)
+        await self.write(
+            add_text(prompts.values()),
+            (_ADD_WRITTEN, [row]),
+        )
+
+    async def is_written(self, parent: int, item: int) -> bool:
+        """Whether a person wrote this rewrite."""
+        return bool(
+            await self.read(
+                "select 1 from rewrite where parent = ? and item = ? and author is not null",
+                (parent, item),
+            )
+        )
+
+    async def decide(self, decisions: Sequence[Decision]) -> None:
+        """What was decided beside what the nodes decide."""
+        await self.write(_decision_statement(decisions))
 
     async def rewrites(self, parent: int, first_item: int) -> list[Rewrite]:
         """Of this candidate, from this number on, in the rewriter's order."""

@@ -219,6 +219,8 @@ class SearchSettings(Strict):
     """What an unreadable verdict counts as: nothing, or (the paper) reward 0 and a skip."""
     max_prompt_tokens: int = Field(ge=16, le=1_000_000)
     """Longest prompt the guards let pass, in tokens, estimated as characters / 4."""
+    review: bool = False
+    """Stop after each level for a person to look at the survivors; `drpo resume` goes on."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -226,6 +228,8 @@ class SearchSettings(Strict):
             raise ValueError(
                 f"{self.strategy} rewrites one candidate a level, so width is 1, not {self.width}"
             )
+        if self.review and self.strategy not in ("beam", "greedy"):
+            raise ValueError(f"{self.strategy} rewrites the root alone; there is none to review")
         return self
 
 

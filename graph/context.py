@@ -85,6 +85,10 @@ class Store(Protocol):
         """What the rewriter made of one candidate, numbered from `first_item` on."""
         ...
 
+    async def is_written(self, parent: int, item: int) -> bool:
+        """Whether a person wrote this rewrite."""
+        ...
+
     async def rewrites(self, parent: int, first_item: int) -> list[Rewrite]:
         """Of this candidate, from this number on, in the rewriter's order."""
         ...

@@ -23,11 +23,13 @@ async def admit(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
         door.admitted.append(Candidate(ROOT, 0, None, context.root, "root"))
     parents = {parent.id: parent for parent in await context.store.candidates(state["beam"])}
     for parent in (parents[survivor] for survivor in state["beam"]):
+        first = parent.first_item(state["level"], context.search.rewrites)
+        rewrites = await context.store.rewrites(parent.id, first)
         if parent.id in state["skips"]:
             door.repeat(parent, "skip")
-        else:
-            first = parent.first_item(state["level"], context.search.rewrites)
-            door.rewrites(parent, await context.store.rewrites(parent.id, first), first)
+            rewrites = [said for said in rewrites if said.author]
+        if rewrites or parent.id not in state["skips"]:
+            door.rewrites(parent, rewrites, first)
     await context.store.admit(door.admitted, door.decisions)
     first = state["next_candidate"]
     return {"first_candidate": first, "next_candidate": first + len(door.admitted)}

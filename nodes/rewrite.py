@@ -29,7 +29,7 @@ async def rewrite(state: RewriteTask, runtime: Runtime[Context]) -> SearchUpdate
     context = runtime.context
     *ancestors, parent = await context.store.path(state["candidate"], context.search.history + 1)
     first = parent.first_item(state["level"], context.search.rewrites)
-    if any(said.author for said in (await context.store.rewrites(parent.id, first))[:1]):
+    if await context.store.is_written(parent.id, first):
         return {}
     evaluations = await context.store.evaluations([parent.id])
     answer = await context.caller.ask(

@@ -1,0 +1,38 @@
+"""Prompts that a person wrote, out of files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from drpo.graph.errors import BadInput
+from drpo.review import Changes
+
+
+def read_changes(edits: Sequence[str], drops: Sequence[int], adds: Sequence[Path]) -> Changes:
+    """Of `ID=FILE`, ids and files. Raises BadInput."""
+    return Changes(
+        edits=dict(_edit(each) for each in edits),
+        drops=tuple(drops),
+        adds=tuple(read_prompt(path) for path in adds),
+    )
+
+
+def _edit(said: str) -> tuple[int, str]:
+    candidate, _, file = said.partition("=")
+    if not candidate.isdecimal() or not file:
+        raise BadInput(f"--edit {said}: write ID=FILE, e.g. 12=mine.md")
+    return int(candidate), read_prompt(Path(file))
+
+
+def read_prompt(path: Path) -> str:
+    """A person's prompt. Raises BadInput for a file that cannot be read or is empty."""
+    try:
+        text = path.read_text("utf-8").strip()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: it is not UTF-8") from None
+    if not text:
+        raise BadInput(f"{path}: it is empty")
+    return text
