@@ -34,6 +34,11 @@ def seed_of(path: Path) -> int:
     return int(reader.summary(path, with_tree=False)["seed"])
 
 
+def paid(result: drpo.Result) -> dict[str, int]:
+    """Calls by role; how many the ledger answered depends on where the kill came."""
+    return {role: count["new"] for role, count in result.summary["calls"].items()}
+
+
 def killed_halfway(folder: Path) -> None:
     """Eight runs in eight processes, all of them killed -9 when each has paid for some calls."""
     words = ["optimize", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=8", *SEARCH]
@@ -68,7 +73,7 @@ async def test_p1_eight_runs_at_once_each_killed_once_end_right(tmp_path: Path) 
     ]
     for one, other in zip(resumed, whole, strict=True):
         assert one.summary["tree_sha256"] == other.summary["tree_sha256"]
-        assert one.summary["calls"] == other.summary["calls"]
+        assert paid(one) == paid(other)
 
 
 def test_one_after_another_in_one_process(here: Here, tmp_path: Path) -> None:
