@@ -11,21 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.killing import BEFORE_THE_FIRST, POINTS
+from benchmarks.serving import arrivals, ledger, served
 from drpo.checkpoints.doctor import examine
 
-SERVER = Path(__file__).parents[1] / "tests" / "openai_server.py"
 CONCURRENCY = 6
 RANDOM = "random number of ledger rows"
 
@@ -39,35 +37,6 @@ class Tally:
     """Bodies sent again though their replies were in the ledger."""
     most_lost: int = 0
     """Replies that one kill lost: sent, but not in the ledger."""
-
-
-@contextmanager
-def served(log: Path, latency_ms: int) -> Iterator[str]:
-    """Base URL of the test server in a process of its own."""
-    command = [sys.executable, str(SERVER), "--latency-ms", str(latency_ms), "--log", str(log)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().split()[-1]
-        finally:
-            server.terminate()
-
-
-def ledger(runs: Path) -> set[str]:
-    """Hash of the body of every call whose reply a run's file has."""
-    for path in runs.glob("*.sqlite"):
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-            try:
-                return {row[0] for row in db.execute("select request_sha256 from call")}
-            except sqlite3.OperationalError:
-                return set()
-    return set()
-
-
-def arrivals(log: Path) -> list[str]:
-    """Hash of every body that reached the server, in order."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [line["sha256"] for line in lines if "done" not in line]
 
 
 class Search:
@@ -178,7 +147,7 @@ def main() -> None:
     words += ["search.queries_per_level=2", "data.path=builtin:train", "--yes"]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        with served(log, 10) as base_url:
+        with served(10, log=log) as base_url:
             whole = Search(base_url, Path(folder) / "whole", words).finish()
             calls = sum(count["new"] for count in whole["calls"].values())
             before = len(arrivals(log))

@@ -14,12 +14,10 @@ import json
 import os
 import sqlite3
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ import openai
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
 
+from benchmarks.serving import served
 from drpo.conf.schema import Settings
 from drpo.graph.values import ROLES, Role
 from drpo.models.openai import response_format
@@ -36,7 +35,6 @@ from drpo.queries import load_queries
 from drpo.run import new_run, search
 from drpo.settings import compose_settings
 
-SERVER = Path(__file__).parent.parent / "tests" / "openai_server.py"
 EVALUATION: tuple[Role, Role] = ("target", "judge")
 KINDS: dict[str, type[BaseMessage]] = {
     "system": SystemMessage,
@@ -58,19 +56,6 @@ class Level:
     rewrites: list[dict[str, Any]] = field(default_factory=list)
     evaluations: dict[int, dict[Role, dict[str, Any]]] = field(default_factory=dict)
     """By candidate."""
-
-
-@contextmanager
-def server(latency_ms: float, profile: str) -> Iterator[str]:
-    """Base URL of a local OpenAI-compatible server in a process of its own."""
-    command = [sys.executable, str(SERVER), "--port", "0"]
-    command += ["--latency-ms", str(latency_ms), "--profile", profile]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().split()[-1]
-        finally:
-            process.terminate()
 
 
 def settings_for(base_url: str, concurrency: int) -> Settings:
@@ -152,7 +137,7 @@ def recorded(path: Path) -> list[Level]:
 
 async def compare(latency_ms: float, profile: str, repeats: int, folder: Path) -> str:
     """One row of the table."""
-    with server(latency_ms, profile) as base_url:
+    with served(latency_ms, "--profile", profile) as base_url:
         settings = settings_for(base_url, concurrency=64)
         # The first run is not counted: it imports, and it is what the skeleton plays.
         _, path = await searched(settings, folder)

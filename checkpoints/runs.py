@@ -222,11 +222,13 @@ def _take_over(path: Path, db: Database, most: int) -> None:
     if died and row["owner_host"] != platform.node() and _beats(row["heartbeat_at"]):
         raise _owned(path, row)
     again = row["recoveries"] if calls == row["recovered_at"] else 0
-    recoveries = again + 1 if died else 0
+    recoveries = again + died if died or row["status"] == "failed" else 0
     with db.conn:
         if recoveries > most:
             reason = f"it died {recoveries} times in a row without an answer in between"
-            db.conn.execute("update run set status = 'failed', reason = ?", (reason,))
+            db.conn.execute(
+                "update run set status = 'failed', reason = ?, recoveries = ?", (reason, recoveries)
+            )
         else:
             db.conn.execute(
                 "update run set owner_host = ?, owner_pid = ?, heartbeat_at = ?,"

@@ -328,11 +328,10 @@ class RunStore:
     async def finish(self, run_id: str) -> None:
         """Of a run that is done: nobody goes on from its checkpoints, so the last one will do."""
         await self.saver.aprune([run_id])
+        # To give the room back takes as much again for a moment; a full disk may go without.
         async with self.saver.lock:
-            try:
+            with suppress(sqlite3.OperationalError):
                 await self.saver.conn.execute_fetchall("vacuum")
-            except sqlite3.Error as error:
-                raise RunFailed(f"cannot write {self.file}: {error}") from error
 
     async def set_status(self, status: str, reason: str | None, seconds: float) -> None:
         """Of the run; `seconds` is what this session of it took."""

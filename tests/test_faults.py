@@ -95,8 +95,12 @@ def test_p7_a_run_that_dies_again_and_again_is_failed(tmp_path: Path) -> None:
     ):
         pass
     assert status(path) == "failed"
+    with pytest.raises(RunFailed, match="died 4 times"), owning(path, **FREE):
+        pass
     with reading(path) as db:
         assert "died 4 times" in next(db["run"].rows)["reason"]
+    with owning(path, most_recoveries=4):
+        assert status(path) == "running"
 
 
 def test_p7_progress_between_two_deaths_is_no_crash_loop(tmp_path: Path) -> None:

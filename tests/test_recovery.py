@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,10 @@ import pytest
 from openai_server import OpenAIServer
 
 import drpo
+from benchmarks.serving import arrivals, ledger, served
 from drpo.checkpoints.runs import run_paths
 from drpo.graph.values import ROLES
 
-SERVER = Path(__file__).parent / "openai_server.py"
 SHARED_QUERIES = Path(__file__).parents[2] / "shared" / "data" / "training_queries.jsonl"
 KILLS = 10
 
@@ -36,18 +34,6 @@ def queries() -> str:
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     """The local server wants a key, any key."""
     monkeypatch.setenv("OPENAI_API_KEY", "local")
-
-
-@contextmanager
-def served(log: Path) -> Iterator[str]:
-    """Base URL of the server in a process of its own, 10 ms an answer."""
-    command = [sys.executable, str(SERVER), "--latency-ms", "10", "--log", str(log)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().split()[-1]
-        finally:
-            server.terminate()
 
 
 def overrides(base_url: str, queries: str, *more: str) -> list[str]:
@@ -69,17 +55,6 @@ def finished(words: list[str]) -> dict[str, Any]:
     return told
 
 
-def ledger(runs: Path) -> set[str]:
-    """Hash of the body of every call whose reply the run's file has."""
-    for path in runs.glob("*.sqlite"):
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-            try:
-                return {row[0] for row in db.execute("select request_sha256 from call")}
-            except sqlite3.OperationalError:
-                return set()
-    return set()
-
-
 def killed(words: list[str], ready: Callable[[], bool]) -> bool:
     """Start a command and kill it -9 as soon as it is `ready`; False if it ended before."""
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -92,18 +67,12 @@ def killed(words: list[str], ready: Callable[[], bool]) -> bool:
     return False
 
 
-def arrivals(log: Path) -> list[str]:
-    """Hash of every body that reached the server, in order."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [line["sha256"] for line in lines if "done" not in line]
-
-
 def test_p1_ten_kills_pay_for_no_call_twice_and_change_nothing(
     tmp_path: Path, queries: str
 ) -> None:
     """Killed ten times and resumed, a search ends in the uninterrupted one's tree."""
     whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
-    with served(log) as base_url:
+    with served(10, log=log) as base_url:
         words = [*overrides(base_url, queries, "seed=3"), "--yes"]
         expected = finished(command("optimize", *words, runs=whole))
         calls = sum(count["new"] for count in expected["calls"].values())
