@@ -42,6 +42,16 @@ Run = Annotated[
 DEFAULT_RUNS = Path("runs")
 
 
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to.")] = Path(),
+) -> None:
+    """Write a drpo.yaml and a queries.jsonl to edit, and say what to type next."""
+    from drpo.beginning import begin
+
+    begin(folder)
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     epilog="Overrides are Hydra's: search=paper models=openai seed=1 root=@my_prompt.md; "
@@ -98,7 +108,7 @@ def resume(
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was stopped or killed; budget.*, concurrency may change."""
+    """Go on with a run that was stopped or killed; budget.* and concurrency may change."""
     name, overrides = _run_and_overrides(words)
     with starting():
         from drpo.api import resumable, reviewed
@@ -110,16 +120,6 @@ def resume(
         changes = read_changes(edit or (), drop or (), add or ())
         stored = resumable(find_run(runs, name), overrides)
         run_to_end(stored, runs=runs, as_json=as_json, begin=reviewed(changes))
-
-
-@app.command()
-def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to.")] = Path(),
-) -> None:
-    """Write a drpo.yaml and a queries.jsonl to edit, and say what to type next."""
-    from drpo.beginning import begin
-
-    begin(folder)
 
 
 @app.command()

@@ -6,18 +6,22 @@ command line. What it says is data: it names no code, no launcher and no other f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
+from omegaconf.errors import OmegaConfBaseException
 
 from drpo.graph.errors import BadInput
-from drpo.settings import choices, groups, nearest, sections
+from drpo.settings import COMPOSING, choices, groups, nearest, sections
 
 DEFAULT_FILE = Path("drpo.yaml")
-NOT_FILES = ("builtin:", "sandbox:")
+NOT_BESIDE = ("builtin:", "sandbox:", "~")
+PATHS = (("data", "path"), ("prompts", "folder"), ("ledger", "reuse"))
+"""Settings that are paths."""
 
 
 def own_words(named: Path | None) -> list[str]:
@@ -29,10 +33,15 @@ def own_words(named: Path | None) -> list[str]:
     path = named or DEFAULT_FILE
     if named is None and not path.is_file():
         return []
-    ConfigStore.instance().store(
-        group="own", name="file", node=_as_config(path, _read(path)), package="_global_"
-    )
-    return ["own=file"]
+    # Hydra has one store a process, and searches side by side may have files of their own.
+    name = f"file_{uuid.uuid4().hex}"
+    node = _as_config(path, _read(path))
+    try:
+        with COMPOSING:
+            ConfigStore.instance().store(group="own", name=name, node=node, package="_global_")
+    except (OmegaConfBaseException, ValueError) as error:
+        raise BadInput(f"{path}: {' '.join(str(error).split())}") from None
+    return [f"own={name}"]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -45,7 +54,7 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise BadInput(f"{path}{line}: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: it is not YAML ({error})") from None
     if values is None:
         return {}
@@ -78,15 +87,15 @@ def _choice(path: Path, group: str, wanted: Any) -> dict[str, str]:
 
 def _beside(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Relative paths in the file are meant from its folder."""
-    root, data, prompts = (settings.get(name) for name in ("root", "data", "prompts"))
+    root = settings.get("root")
     if isinstance(root, str) and root.startswith("@"):
         settings["root"] = f"@{_joined(folder, root[1:])}"
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
-        settings["data"] = data | {"path": _joined(folder, data["path"], NOT_FILES)}
-    if isinstance(prompts, dict) and isinstance(prompts.get("folder"), str):
-        settings["prompts"] = prompts | {"folder": _joined(folder, prompts["folder"])}
+    for section, name in PATHS:
+        values = settings.get(section)
+        if isinstance(values, dict) and isinstance(values.get(name), str):
+            settings[section] = values | {name: _joined(folder, values[name])}
     return settings
 
 
-def _joined(folder: Path, path: str, others: Sequence[str] = ()) -> str:
-    return path if path.startswith(tuple(others) or "~") else str(folder / path)
+def _joined(folder: Path, path: str) -> str:
+    return path if path.startswith(NOT_BESIDE) else str(folder / path)

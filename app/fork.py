@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +14,12 @@ from drpo.checkpoints.forks import (
     level_of,
 )
 from drpo.checkpoints.runs import StoredRun, load_run
-from drpo.conf.schema import LedgerSettings
+from drpo.conf.schema import LedgerSettings, Settings
 from drpo.graph.errors import BadInput
+from drpo.graph.order import SeededOrder
 from drpo.graph.values import ROOT
 from drpo.prompt_files import read_prompt
-from drpo.review import SYSTEM
+from drpo.review import SYSTEM, author
 from drpo.run import check_budget, check_root, current_fingerprint, order_of
 from drpo.settings import forked_settings, stored_settings, validated
 
@@ -47,16 +47,29 @@ def fork(
         settings = validated(values | {"root": dict(place.prompts)})
     check_root(settings)
     check_budget(settings)
-    order_of(settings, parent.queries)
+    _check_place(place, before, settings, order_of(settings, parent.queries))
     return fork_run(
         parent,
         place,
         settings=settings.model_dump_json(),
         level_limit=(settings.search.levels, settings.search.max_extension),
-        rewrites=before.search.rewrites,
         fingerprint=current_fingerprint(settings),
         version=drpo.__version__,
     )
+
+
+def _check_place(
+    place: Place | None, before: Settings, after: Settings, order: SeededOrder
+) -> None:
+    """Raises BadInput for settings that do not fit what the fork keeps of its parent."""
+    level = 0 if place is None else place.level
+    if order.levels is not None and level >= order.levels:
+        raise BadInput(f"the queries last for {order.levels} levels; level {level} is beyond them")
+    if level > 0 and after.root != before.root:
+        raise BadInput("root can change only in a fork with --level 0")
+    numbered_on = "monte_carlo" in (before.search.strategy, after.search.strategy)
+    if level > 0 and numbered_on and after.search.rewrites != before.search.rewrites:
+        raise BadInput("search.rewrites of monte_carlo can change only in a fork with --level 0")
 
 
 def _place(path: Path, level: int | None, candidate: int | None, edit: Path | None) -> Place | None:
@@ -80,4 +93,4 @@ def _place(path: Path, level: int | None, candidate: int | None, edit: Path | No
     prompts = None
     if text is not None and candidate is not None:
         prompts = edited_prompts(path, candidate, SYSTEM, text)
-    return Place(level=at, candidate=candidate, prompts=prompts, author=getpass.getuser())
+    return Place(level=at, candidate=candidate, prompts=prompts, author=author())

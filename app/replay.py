@@ -54,7 +54,6 @@ def replay(path: Path) -> Replayed:
             None if run.start is None else Place(level=run.start["level"]),
             settings=settings.model_dump_json(),
             level_limit=(settings.search.levels, settings.search.max_extension),
-            rewrites=settings.search.rewrites,
             fingerprint=current_fingerprint(settings),
             version=drpo.__version__,
             folder=Path(folder),

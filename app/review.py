@@ -38,6 +38,14 @@ class Changes:
         return bool(self.edits or self.drops or self.adds)
 
 
+def author() -> str:
+    """Who sits at this terminal; some containers know no name for their user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "somebody"
+
+
 NO_CHANGES = Changes(edits={}, drops=(), adds=())
 
 
@@ -74,9 +82,9 @@ async def apply(
     values = (await graph.aget_state(config)).values
     skips, level = values["skips"], values["level"]
     left = [each for each in values["beam"] if each not in changes.drops]
-    author = getpass.getuser()
+    name = author()
     decisions = [
-        Decision("review", level - 1, each, -1, "dropped", f"by {author}, a person")
+        Decision("review", level - 1, each, -1, "dropped", f"by {name}, a person")
         for each in changes.drops
     ]
     written = [(candidate, 0, text) for candidate, text in changes.edits.items()]
@@ -86,7 +94,7 @@ async def apply(
     for parent, item, text in written:
         if parent in parents:
             prompts = {**parents[parent].prompts, SYSTEM: text}
-            await store.add_written(parent, item, prompts, author)
+            await store.add_written(parent, item, prompts, name)
     await store.decide(decisions)
     kept = [each for each in skips if each in left and each not in changes.edits]
     await graph.aupdate_state(config, {"beam": left, "skips": kept}, as_node="advance")

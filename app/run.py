@@ -343,7 +343,7 @@ class _Search:
                 rewrites=self._settings.search.rewrites,
             )
         await self._show(limit, caller.usage)
-        answered = False
+        answered = "answer" in values
         async for update in graph.astream(
             None if begun else start,
             config,

@@ -34,7 +34,7 @@ HYDRA_PROBLEMS = (HydraException, OmegaConfBaseException, ValueError)
 """What Hydra raises on overrides it cannot use."""
 LONGEST_SHOWN = 80
 """Characters of a wrong value that are shown."""
-_HYDRA = threading.Lock()
+COMPOSING = threading.Lock()
 """Hydra has one state per process; searches side by side compose in threads."""
 RESUMABLE = ("budget.", "concurrency", "storage.", "ledger.")
 """What may change when a run is resumed; anything else would be another search."""
@@ -82,8 +82,10 @@ def stored_settings(run_id: str, text: str) -> Settings:
     """Settings of a stored run. Raises BadInput where another version of drpo made them."""
     try:
         return Settings.model_validate(up_to_date(json.loads(text)))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"run {run_id} cannot be resumed, its settings lack {error}") from None
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"run {run_id} cannot be resumed, its settings are damaged: {error}"
+        ) from None
     except ValidationError as error:
         problem = _first_problem(error)
         raise BadInput(
@@ -187,7 +189,7 @@ def _known_keys() -> list[str]:
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
     """By a Hydra of our own: the process may be inside `hydra.main`, ours or the user's."""
-    with _HYDRA:
+    with COMPOSING:
         outer = GlobalHydra.instance().hydra
         GlobalHydra.instance().hydra = None
         try:

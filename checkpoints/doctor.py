@@ -18,11 +18,22 @@ from sqlite_utils import Database
 
 from drpo.checkpoints.rows import sha256
 from drpo.checkpoints.runs import is_owned, reading
-from drpo.graph.errors import BadInput
+from drpo.graph.errors import BadInput, RunFailed
 
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "9p", "fuse.sshfs", "lustre"})
 """File systems on which SQLite's locks are not to be relied on."""
 MOST_NAMED = 5
+UNREADABLE = (ValueError, TypeError, AttributeError, KeyError)
+"""What values of an unknown shape raise."""
+JSON_COLUMNS = {
+    "run": ("settings", "fingerprint"),
+    "query": ("messages", "tags"),
+    "selection": ("aspects", "notes"),
+    "candidate": ("prompts",),
+    "rewrite": ("prompts",),
+    "verdict": ("scores", "notes"),
+    "call": ("parameters", "messages", "texts", "finish_reasons"),
+}
 WAL_HEADER = 32
 
 
@@ -44,7 +55,7 @@ def examine(path: Path) -> list[Finding]:
             try:
                 with reading(path) as db:
                     found.append(_told(what, look(db)))
-            except (BadInput, sqlite3.Error) as error:
+            except (BadInput, RunFailed, sqlite3.Error, *UNREADABLE) as error:
                 found.append(Finding(what, f"cannot be read: {error}", ok=False))
     return [*found, _log(path), _file_system(path)]
 
@@ -65,7 +76,7 @@ def _opened(path: Path) -> Finding:
     try:
         with reading(path) as db:
             row = next(db["run"].rows)
-    except BadInput as error:
+    except (BadInput, RunFailed) as error:
         return Finding("file", f"{error}; a copy made by `drpo fork` is the way back", ok=False)
     return Finding("file", f"run {row['id']}, made by drpo {row['drpo_version']}")
 
@@ -81,6 +92,16 @@ def _references(db: Database) -> Problems:
         [f"{table} row {row} has no {parent}" for table, row, parent, _ in rows],
         "all rows meet",
     )
+
+
+def _values(db: Database) -> Problems:
+    """Every column that holds JSON."""
+    problems = []
+    for table, columns in JSON_COLUMNS.items():
+        for column in columns:
+            count = db[table].count_where(f"{column} is not null and not json_valid({column})")
+            problems += [f"{count} rows of {table} have a broken {column}"] if count else []
+    return problems, "every value can be read"
 
 
 def _texts(db: Database) -> Problems:
@@ -130,6 +151,7 @@ def _checkpoints(db: Database) -> Problems:
 _LOOKS: tuple[tuple[str, Callable[[Database], Problems]], ...] = (
     ("integrity", _integrity),
     ("references", _references),
+    ("values", _values),
     ("texts", _texts),
     ("checkpoints", _checkpoints),
 )

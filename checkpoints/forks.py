@@ -63,12 +63,14 @@ def last_level(path: Path) -> int:
 def level_of(path: Path, candidate: int) -> int:
     """Raises BadInput for a candidate that there is not."""
     with reading(path) as db:
-        rows = list(db.query("select level from candidate where id = ?", [candidate]))
-        if not rows:
+        known = 0 <= candidate < db["candidate"].count
+        rows = db.query("select level from candidate where id = ?", [candidate]) if known else ()
+        levels = [row["level"] for row in rows]
+        if not levels:
             raise BadInput(
                 f"run {path.stem} has no candidate {candidate}: it has {db['candidate'].count}"
             )
-    return int(rows[0]["level"])
+    return int(levels[0])
 
 
 def fork_run(
@@ -77,39 +79,37 @@ def fork_run(
     *,
     settings: str,
     level_limit: tuple[int, int],
-    rewrites: int,
     fingerprint: Fingerprint,
     version: str,
     folder: Path | None = None,
 ) -> StoredRun:
     """A fork in its own file, in the folder of its parent; without a place, of the beginning.
 
-    `level_limit` has the levels of the search and the most that skips may add; `rewrites` is how
-    many of one candidate its parent asked for. Raises BadInput.
+    `level_limit` has the levels of the search and the most that skips may add. Raises BadInput.
     """
     run_id = str(uuid.uuid4())
     path = (folder or source.path.parent) / f"{run_id}.sqlite"
-    copy_database(source.path, path)
+    # Nobody takes it for a run before it is one.
+    unfinished = path.with_suffix(".fork")
+    copy_database(source.path, unfinished)
     try:
-        with open_database(sqlite3.connect(path)) as db:
+        with open_database(sqlite3.connect(unfinished)) as db:
             migrations.apply(db)
             with db.conn:
-                start = None if place is None else _take_back(db, place, level_limit, rewrites)
+                start = None if place is None else _take_back(db, place, level_limit)
                 if place is None:
                     _forget(db, 0, 0)
                 _rename(db, source.id, run_id, settings, fingerprint, version, start)
             db.conn.execute("vacuum")
-    except (sqlite3.Error, BadInput) as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, BadInput):
-            raise
+        unfinished.rename(path)
+    except (sqlite3.Error, OSError) as error:
         raise BadInput(f"cannot fork {str(source.path)!r}: {error}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
     return load_run(path)
 
 
-def _take_back(
-    db: Database, place: Place, level_limit: tuple[int, int], rewrites: int
-) -> dict[str, Any]:
+def _take_back(db: Database, place: Place, level_limit: tuple[int, int]) -> dict[str, Any]:
     """To the admission of the place's level; the state that it begins with."""
     level = place.level
     rows = list(db.query("select * from candidate where level = ? order by id", [level]))
@@ -123,7 +123,7 @@ def _take_back(
     parents = [row["parent"] for row in rows if row["parent"] is not None]
     skipped = {row["parent"] for row in rows if row["origin"] == "skip"}
     beam = list(dict.fromkeys(parents))
-    _forget_rewrites(db, level, rewrites)
+    _forget_rewrites(db, level)
     _forget(db, level, first)
     return {
         "level": level,
@@ -157,12 +157,14 @@ def _choose(db: Database, chosen: Mapping[str, Any], place: Place) -> None:
         )
 
 
-def _forget_rewrites(db: Database, level: int, rewrites: int) -> None:
-    """Those of later levels; a parent of several levels numbers its rewrites on."""
+def _forget_rewrites(db: Database, level: int) -> None:
+    """Those that no level up to this one has admitted or refused; parents number theirs on."""
     db.execute(
-        "delete from rewrite where item >= ? *"
-        " (? - (select level from candidate where id = rewrite.parent))",
-        [rewrites, level],
+        "delete from rewrite where not exists (select 1 from candidate where level <= :level"
+        " and candidate.parent = rewrite.parent and candidate.item = rewrite.item)"
+        " and not exists (select 1 from decision where node = 'admit' and level <= :level"
+        " and decision.candidate = rewrite.parent and decision.item = rewrite.item)",
+        {"level": level},
     )
 
 
@@ -170,6 +172,8 @@ def _forget(db: Database, level: int, first_candidate: int) -> None:
     """All that was decided from this level's admission on; answers stay, in the ledger."""
     for table in ("verdict", "sample"):
         db.execute(f"delete from {table} where candidate >= ?", [first_candidate])
+    # A query that no kept verdict is about is selected for anew; unchanged, the ledger answers.
+    db.execute("delete from selection where query not in (select query from verdict)")
     db.execute("delete from decision where level >= ?", [level])
     if first_candidate == 0:
         db.execute("delete from rewrite")

@@ -182,6 +182,8 @@ def reading(path: Path) -> Iterator[Database]:
         if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             raise RunFailed(f"cannot read {path}: {error} by another program") from None
         raise BadInput(f"cannot read {str(path)!r}: {error}") from None
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{str(path)!r} is damaged, see `drpo doctor`: {error}") from None
 
 
 @contextmanager

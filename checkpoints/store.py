@@ -197,7 +197,7 @@ class RunStore:
     async def rewrites(self, parent: int, first_item: int) -> list[Rewrite]:
         """Of this candidate, from this number on, in the rewriter's order."""
         rows = await self.read(
-            "select prompts, failure, author from rewrite"
+            "select prompts, failure, author, item from rewrite"
             " where parent = ? and item >= ? order by item",
             (parent, first_item),
         )

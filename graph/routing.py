@@ -16,9 +16,9 @@ from drpo.graph.context import Context
 from drpo.graph.state import EvaluateTask, QueryTask, RewriteTask, SearchState, level_candidates
 
 
-def start(_: SearchState, runtime: Runtime[Context]) -> list[Send]:
-    """Level 0 begins with the selections of its queries."""
-    return _selections(0, runtime.context)
+def start(state: SearchState, runtime: Runtime[Context]) -> list[Send]:
+    """The first level, which in a fork may be a later one, begins with its queries' selections."""
+    return _selections(state["level"], runtime.context)
 
 
 def after_select_rewards(state: SearchState) -> Literal["admit", "advance"]:

@@ -7,7 +7,7 @@ LangGraph. The words are those of docs/concepts.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["target", "rewarder", "judge", "rewriter"]
@@ -146,6 +146,8 @@ class Rewrite:
     failure: str | None = None
     author: str | None = None
     """The person who wrote it in the rewriter's place; no guard stands in their way."""
+    item: int = field(default=-1, compare=False)
+    """Its number among its parent's rewrites, once it is stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ async def admit(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
             door.repeat(parent, "skip")
             rewrites = [said for said in rewrites if said.author]
         if rewrites or parent.id not in state["skips"]:
-            door.rewrites(parent, rewrites, first)
+            door.rewrites(parent, rewrites)
     await context.store.admit(door.admitted, door.decisions)
     first = state["next_candidate"]
     return {"first_candidate": first, "next_candidate": first + len(door.admitted)}
@@ -49,18 +49,18 @@ class _Door:
         """The parent once more, unchanged."""
         self._add(parent, parent.prompts, origin)
 
-    def rewrites(self, parent: Candidate, rewrites: Sequence[Rewrite], first_item: int) -> None:
+    def rewrites(self, parent: Candidate, rewrites: Sequence[Rewrite]) -> None:
         """Those that no guard refuses; with none, the parent is carried on (FAULTS M7)."""
         before = len(self.admitted)
-        for item, said in enumerate(rewrites, first_item):
+        for said in rewrites:
             if said.prompts is None:
-                self._decide(parent, item, "unreadable", said.failure or "")
+                self._decide(parent, said.item, "unreadable", said.failure or "")
                 continue
             reason = None if said.author else self._refusal(said.prompts, parent)
             if reason is None:
-                self._add(parent, said.prompts, "rewrite", item, said.author)
+                self._add(parent, said.prompts, "rewrite", said.item, said.author)
             else:
-                self._decide(parent, item, "refused", reason)
+                self._decide(parent, said.item, "refused", reason)
         if len(self.admitted) == before:
             self._decide(parent, -1, "carried", "no rewrite of it can be used")
             self.repeat(parent, "carried")

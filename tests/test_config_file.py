@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,13 @@ def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
     """Root, data and templates; the shipped data sets are no paths."""
     (tmp_path / "prompt.md").write_text("You mend bicycles.")
     text = 'root: "@prompt.md"\ndata: {path: mine.jsonl}\nprompts: {folder: own}\n'
+    text += "ledger: {reuse: other.sqlite}\n"
     settings = composed(tmp_path, text)
     assert settings.root == {"system": "You mend bicycles."}
     assert settings.data.path == str(tmp_path / "mine.jsonl")
     assert settings.prompts.folder == str(tmp_path / "own")
+    assert settings.ledger.reuse == str(tmp_path / "other.sqlite")
+    assert composed(tmp_path, "data: {path: ~/q.jsonl}\n").data.path == "~/q.jsonl"
     assert composed(tmp_path, "data: {path: 'builtin:train'}\n").data.path == "builtin:train"
 
 
@@ -80,6 +84,10 @@ def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
         ("hydra: {launcher: {_target_: os.system}}\n", "'hydra' is no setting"),
         ("budget: {_target_: os.system}\n", "'budget._target_' is no setting"),
         ("experiment: 3\n", "there is no such choice"),
+        ('root: "Use ${name"\n', "drpo.yaml"),
+        ("task: {description: 2024-01-01}\n", "drpo.yaml"),
+        ("task: {description: 2024-13-45}\n", "drpo.yaml"),
+        ("rewards: {aspects: {2024-01-01: x}}\n", "drpo.yaml"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(text: str, said: str, tmp_path: Path) -> None:
@@ -106,6 +114,16 @@ def test_without_a_file_nothing_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     assert own_words(None) == []
     Path("drpo.yaml").touch()
     assert compose_settings(own_words(None)) == compose_settings([])
+
+
+async def test_searches_side_by_side_have_their_own_files(tmp_path: Path) -> None:
+    """Hydra keeps one store a process."""
+    paths = [tmp_path / f"{seed}.yaml" for seed in range(6)]
+    for seed, path in enumerate(paths):
+        path.write_text(f"experiment: smoke\nseed: {seed}\n")
+    searches = (drpo.optimize(config=path, runs=tmp_path / "runs") for path in paths)
+    results = await asyncio.gather(*searches)
+    assert [result.summary["seed"] for result in results] == list(range(6))
 
 
 async def test_from_python_a_file_is_read_when_it_is_named(

@@ -40,6 +40,7 @@ def test_a_sound_run_has_nothing_wrong(path: Path) -> None:
         "file",
         "integrity",
         "references",
+        "values",
         "texts",
         "checkpoints",
         "log",
@@ -96,6 +97,25 @@ def test_s7_a_missing_text_is_found(path: Path) -> None:
     found = wrong(path)
     assert "is missing" in found["texts"]
     assert "sample" in found["references"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "update candidate set prompts = '{\"system\"' where id = 1",
+        "update call set messages = '[1]'",
+        "update run set settings = '{'",
+        "update verdict set scores = 'x' where candidate = 1",
+    ],
+)
+def test_s6_a_broken_value_is_found_and_told_in_one_line(sql: str, path: Path, here: Here) -> None:
+    """By doctor; the other commands say where to look."""
+    changed(path, sql)
+    assert {"values", "texts"} & set(wrong(path))
+    for words in (["show", "--view", "trace"], ["resume"], ["fork"]):
+        done = here(*words, path.stem, "--runs", str(path.parent))
+        assert done.returncode in (0, 2), words
+        assert len(done.stderr.splitlines()) <= 1
 
 
 def test_a_checkpoint_that_cannot_be_decoded_is_found(path: Path) -> None:

@@ -16,7 +16,10 @@ from drpo.checkpoints import reader
 from drpo.checkpoints.runs import load_run
 from drpo.fork import fork
 from drpo.graph.errors import BadInput
+from drpo.review import Changes
 
+BEYOND = ["search.recycle_queries=false", "search.queries_per_level=50"]
+"""So few levels that the queries do not last as long."""
 SEARCH = ("search.levels=4", "search.max_extension=0", "search.queries_per_level=2")
 
 
@@ -107,6 +110,58 @@ async def test_a_run_that_stopped_early_can_be_forked(tmp_path: Path) -> None:
         assert new_calls(forked.summary) == new_calls(whole.summary) - limit
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "search.queries_per_level=3",
+        "rewards.kind=static",
+        "rewards.most=2",
+        "task.description=Bikes",
+    ],
+)
+async def test_changed_settings_hold_from_the_forks_level_on(override: str, tmp_path: Path) -> None:
+    """Queries and selections, too; from the beginning it is the search that they make."""
+    words = ["rewards.fixed=[Clarity]"]
+    whole = await made(tmp_path, *words)
+    late = await ended(fork(whole.path, level=2, overrides=[override]).path)
+    assert late.summary["status"] == "done"
+    said = [verdict["unscored"] for node in reader.trace(late.path) for verdict in node["verdicts"]]
+    assert "the query has no selection" not in said
+    first = await ended(fork(whole.path, level=0, overrides=[override]).path)
+    fresh = await made(tmp_path / "fresh", *words, override)
+    assert first.summary["tree_sha256"] == fresh.summary["tree_sha256"]
+
+
+async def test_a_fork_with_other_rewrites_can_be_forked_again(tmp_path: Path) -> None:
+    """What a level has admitted stays, however many its parent asks for now."""
+    whole = await made(tmp_path)
+    fewer = await ended(fork(whole.path, level=1, overrides=["search.rewrites=1"]).path)
+    again = await ended(fork(fewer.path, level=1).path)
+    assert again.summary["tree_sha256"] == fewer.summary["tree_sha256"]
+
+
+@pytest.mark.parametrize("skip_above", [1, 5])
+async def test_a_prompt_that_was_added_in_a_review_is_kept_and_can_be_edited(
+    skip_above: int, tmp_path: Path
+) -> None:
+    """Also beside a survivor that was skipped."""
+    words = ("search.review=true", f"search.skip_above={skip_above}")
+    with pytest.raises(drpo.RunPaused):
+        await made(tmp_path, *words)
+    adding = Changes(edits={}, drops=(), adds=["Be kind."])
+    with pytest.raises(drpo.RunPaused):
+        await drpo.resume(None, runs=tmp_path, changes=adding)
+    [path] = tmp_path.glob("*.sqlite")
+    level = [node for node in reader.tree(path) if node["level"] == 1]
+    off = ["search.review=false"]
+    nodes = reader.tree((await ended(fork(path, level=1, overrides=off).path)).path)
+    assert [n["prompts"] for n in nodes if n["level"] == 1] == [n["prompts"] for n in level]
+    (tmp_path / "mine.md").write_text("Be brief.")
+    mine = fork(path, candidate=level[-1]["candidate"], edit=tmp_path / "mine.md", overrides=off)
+    [alone] = [n for n in reader.tree((await ended(mine.path)).path) if n["level"] == 1]
+    assert alone["prompts"] == {"system": "Be brief."}
+
+
 async def test_a_fork_of_a_fork_remembers_both(tmp_path: Path) -> None:
     """Each its own parent, all answers free."""
     whole = await made(tmp_path)
@@ -132,6 +187,9 @@ async def test_a_fork_of_a_fork_remembers_both(tmp_path: Path) -> None:
         ({"overrides": ["serch.x.y=3"]}, "is no setting"),
         ({"overrides": ["search.levels=x"]}, "search.levels"),
         ({"overrides": ["search.queries_per_level=999"]}, "queries_per_level"),
+        ({"level": 2, "overrides": ['root="Other."']}, "--level 0"),
+        ({"candidate": 9223372036854775808}, "no candidate"),
+        ({"level": 3, "overrides": BEYOND}, "is beyond them"),
     ],
 )
 async def test_c6_a_fork_that_cannot_be_is_one_line(

@@ -6,6 +6,7 @@ import getpass
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from conftest import Here
@@ -13,6 +14,7 @@ from conftest import Here
 import drpo
 from drpo.checkpoints import reader
 from drpo.checkpoints.runs import run_paths
+from drpo.checkpoints.store import RunStore
 from drpo.graph.errors import BadInput, RunPaused
 from drpo.review import NO_CHANGES, Changes
 
@@ -103,6 +105,20 @@ async def test_an_added_prompt_joins_the_others(tmp_path: Path) -> None:
         {"system": "Be brief."},
     ]
     assert (await ended(path)).summary["status"] == "done"
+
+
+async def test_a_run_that_died_while_it_ended_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing left to review."""
+    path = await begun(tmp_path)
+    await on(path)
+    await on(path)
+    with monkeypatch.context() as dying:
+        dying.setattr(RunStore, "finish", AsyncMock(side_effect=KeyError))
+        with pytest.raises(KeyError):
+            await drpo.resume(None, runs=tmp_path)
+    assert (await drpo.resume(None, runs=tmp_path)).summary["status"] == "done"
 
 
 async def test_all_at_once(tmp_path: Path) -> None:
