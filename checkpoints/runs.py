@@ -225,9 +225,9 @@ def _take_over(path: Path, db: Database, most: int) -> None:
         raise _owned(path, row)
     again = row["recoveries"] if calls == row["recovered_at"] else 0
     recoveries = again + died if died or row["status"] == "failed" else 0
+    reason = f"it died {recoveries} times in a row without an answer in between"
     with db.conn:
         if recoveries > most:
-            reason = f"it died {recoveries} times in a row without an answer in between"
             db.conn.execute(
                 "update run set status = 'failed', reason = ?, recoveries = ?", (reason, recoveries)
             )
