@@ -18,7 +18,14 @@ from typing import Any
 from sqlite_utils import Database
 
 from drpo.checkpoints.rows import dumps, now, sha256
-from drpo.checkpoints.runs import Fingerprint, StoredRun, load_run, open_database, reading
+from drpo.checkpoints.runs import (
+    BUSY_TIMEOUT_S,
+    Fingerprint,
+    StoredRun,
+    load_run,
+    open_database,
+    reading,
+)
 from drpo.checkpoints.schema import migrations
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROOT
@@ -45,7 +52,7 @@ def copy_database(source: Path, target: Path) -> None:
     try:
         target.touch(mode=0o600, exist_ok=False)
         uri = f"{source.resolve().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as connection:
             connection.execute("vacuum into ?", (str(target),))
     except (OSError, sqlite3.Error) as error:
         with suppress(OSError):
