@@ -26,7 +26,7 @@ from langgraph.runtime import RunControl
 
 import drpo
 from drpo.checkpoints.ledger import SqliteLedger
-from drpo.checkpoints.reader import UNDER_REVIEW, calls_made
+from drpo.checkpoints.reader import UNDER_REVIEW, calls_made, waits_for_review
 from drpo.checkpoints.runs import (
     HEARTBEAT_S,
     Fingerprint,
@@ -54,7 +54,7 @@ from drpo.models.providers import check_providers, open_providers
 from drpo.models.sandbox.world import world_sha256
 from drpo.nodes.prompts import JinjaTemplates
 from drpo.nodes.target import ChatTarget
-from drpo.review import NO_CHANGES, Changes, apply, check
+from drpo.review import NO_CHANGES, Changes, check, hold_review
 
 GRACE_S = 3.0
 """How long calls in flight may still land after the run was cancelled."""
@@ -166,6 +166,7 @@ async def search(
     second cancels. Raises RunPaused when it stopped in good order, RunFailed when it cannot go on.
     """
     check(changes, run)
+    decided = changes if waits_for_review(run.path) else None
     settings = Settings.model_validate_json(run.settings)
     hold_against(run, current_fingerprint(settings))
     check_budget(settings)
@@ -176,7 +177,7 @@ async def search(
             async with open_store(
                 run.path, full_sync=settings.storage.full_sync, reuse=settings.ledger.reuse
             ) as store:
-                await _Search(run, settings, opened, store, observer, changes).run(announce)
+                await _Search(run, settings, opened, store, observer, decided).run(announce)
 
 
 async def first_search(
@@ -252,9 +253,9 @@ class _Search:
         providers: Mapping[Role, Provider],
         store: RunStore,
         observer: Observer | None,
-        changes: Changes,
+        decided: Changes | None,
     ) -> None:
-        self._changes = changes
+        self._decided = decided
         self._run = run
         self._settings = settings
         self._providers = providers
@@ -334,12 +335,13 @@ class _Search:
         start = self._run.start or initial_state(self._settings.search)
         values = begun.checkpoint["channel_values"] if begun else start
         limit = values.get("level_limit", start["level_limit"])
-        if self._changes:
-            await apply(
-                self._changes,
+        if review:
+            await hold_review(
+                self._decided,
                 graph=graph,
                 config=config,
                 store=self._store,
+                start=start,
                 rewrites=self._settings.search.rewrites,
             )
         await self._show(limit, caller.usage)

@@ -173,13 +173,27 @@ class RunStore:
             (_ADD_REWRITE, rows),
         )
 
-    async def add_written(self, parent: int, item: int, prompts: Prompts, author: str) -> None:
-        """A rewrite by a person."""
-        row = (parent, item, dumps(_hashed(prompts)), author)
+    async def add_review(
+        self, decisions: Sequence[Decision], written: Sequence[tuple[int, Rewrite]]
+    ) -> None:
+        """What a person decided on every survivor of a level, and wrote for which parent."""
+        named = [(parent, said, said.prompts or {}) for parent, said in written]
+        rows = [
+            (parent, said.item, dumps(_hashed(prompts)), said.author)
+            for parent, said, prompts in named
+        ]
         await self.write(
-            add_text(prompts.values()),
-            (_ADD_WRITTEN, [row]),
+            add_text([text for *_, prompts in named for text in prompts.values()]),
+            (_ADD_WRITTEN, rows),
+            _decision_statement(decisions),
         )
+
+    async def reviewed(self, level: int) -> dict[int, str]:
+        """What a person decided on each survivor of a level; empty before."""
+        rows = await self.read(
+            "select candidate, action from decision where node = 'review' and level = ?", (level,)
+        )
+        return dict(rows)
 
     async def is_written(self, parent: int, item: int) -> bool:
         """Whether a person wrote this rewrite."""
@@ -189,10 +203,6 @@ class RunStore:
                 (parent, item),
             )
         )
-
-    async def decide(self, decisions: Sequence[Decision]) -> None:
-        """What was decided beside what the nodes decide."""
-        await self.write(_decision_statement(decisions))
 
     async def rewrites(self, parent: int, first_item: int) -> list[Rewrite]:
         """Of this candidate, from this number on, in the rewriter's order."""

@@ -10,6 +10,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 from conftest import Here
+from langgraph.graph.state import CompiledStateGraph
 
 import drpo
 from drpo.checkpoints import reader
@@ -121,6 +122,46 @@ async def test_a_run_that_died_while_it_ended_is_done(
     assert (await drpo.resume(None, runs=tmp_path)).summary["status"] == "done"
 
 
+async def killed_at(
+    step: str, owner: type, path: Path, kill: pytest.MonkeyPatch, changed: Changes = NO_CHANGES
+) -> None:
+    """As by SIGKILL: the row still says that somebody runs it."""
+    with kill.context() as dying:
+        dying.setattr(owner, step, AsyncMock(side_effect=KeyError))
+        dying.setattr(RunStore, "set_status", AsyncMock(side_effect=KeyError))
+        with pytest.raises(KeyError):
+            await drpo.resume(None, runs=path.parent, changes=changed)
+    assert reader.summary(path)["reason"] == reader.KILLED
+
+
+async def test_a_level_that_nobody_has_seen_is_still_reviewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that died between the end of a level and its row does not go on unseen."""
+    path = await begun(tmp_path)
+    await killed_at("set_status", RunStore, path, monkeypatch)
+    assert not reader.waits_for_review(path)
+    made = calls(reader.summary(path))
+    assert await on(path) is None
+    assert reader.waits_for_review(path)
+    assert calls(reader.summary(path)) == made
+
+
+async def test_what_a_person_decided_outlives_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded first and carried out by whoever goes on; nobody has to say it again."""
+    path = await begun(tmp_path)
+    await on(path)
+    first, second = [node["candidate"] for node in reader.beam(path)]
+    changed = changes(drops=[first], edits={second: "Mine."}, adds=["Another."])
+    await killed_at("aupdate_state", CompiledStateGraph, path, monkeypatch, changed)
+    await on(path)
+    below = [node for node in reader.tree(path) if node["level"] == 2]
+    assert [node["prompts"]["system"] for node in below] == ["Mine.", "Another."]
+    assert {node["parent"] for node in below} == {second}
+
+
 async def test_all_at_once(tmp_path: Path) -> None:
     """Drop one, edit the other, add a third."""
     path = await begun(tmp_path)
@@ -147,6 +188,7 @@ async def test_an_addition_to_a_skipped_survivor_is_admitted(tmp_path: Path) -> 
         ({"drops": [99]}, "candidate 99 is no survivor; there are 0"),
         ({"edits": {7: "x"}}, "candidate 7 is no survivor"),
         ({"drops": [0]}, "one has to be left"),
+        ({"drops": [0], "edits": {0: "x"}}, "candidate 0 is both edited and dropped"),
     ],
 )
 async def test_what_cannot_be_changed_is_said_and_the_run_still_waits(
