@@ -17,7 +17,7 @@ from drpo.config_file import own_words
 from drpo.estimates import Estimate, estimate_of
 from drpo.graph.values import Query
 from drpo.queries import load_queries, own_queries
-from drpo.review import NO_CHANGES, Changes
+from drpo.review import NO_CHANGES, Changes, check
 from drpo.run import Observer, SearchFunction, first_search, new_run, search
 from drpo.settings import compose_settings, resumed_settings, stored_settings
 
@@ -75,7 +75,8 @@ async def resume(
     `budget.*`, `concurrency`, `storage.*` and `ledger.*`. Raises as `optimize` does.
     """
     stored = resumable(find_run(Path(runs), run), overrides)
-    return await _finish(stored, observer, reviewed(changes))
+    check(changes, stored)
+    return await _finish(stored, observer, partial(search, changes=changes))
 
 
 def estimate(
@@ -111,11 +112,6 @@ def resumable(path: Path, overrides: Sequence[str]) -> StoredRun:
 def _composed(config: str | Path | None, overrides: Sequence[str]) -> Settings:
     own = [] if config is None else own_words(Path(config))
     return compose_settings([*own, *overrides])
-
-
-def reviewed(changes: Changes) -> SearchFunction:
-    """`search` with a person's changes."""
-    return partial(search, changes=changes)
 
 
 def _asked(settings: Settings, queries: Iterable[str | Query] | None) -> list[Query]:

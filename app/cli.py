@@ -84,6 +84,7 @@ def estimate(
     with starting():
         from drpo.forecast import tell
 
+        read_env()
         tell(context.args, own=config, as_json=as_json)
 
 
@@ -108,18 +109,24 @@ def resume(
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was stopped or killed; budget.* and concurrency may change."""
+    """Go on with a run that was stopped or killed; budget.*, concurrency and a few may change."""
     name, overrides = _run_and_overrides(words)
     with starting():
-        from drpo.api import resumable, reviewed
+        from functools import partial
+
+        from drpo.api import resumable
         from drpo.checkpoints.runs import find_run
         from drpo.launch import run_to_end
         from drpo.prompt_files import read_changes
+        from drpo.review import check
+        from drpo.run import search
 
         read_env()
         changes = read_changes(edit or (), drop or (), add or ())
         stored = resumable(find_run(runs, name), overrides)
-        run_to_end(stored, runs=runs, as_json=as_json, begin=reviewed(changes))
+        check(changes, stored)
+        begin = partial(search, changes=changes)
+        run_to_end(stored, runs=runs, as_json=as_json, begin=begin)
 
 
 @app.command()
@@ -206,14 +213,14 @@ def rm(
     from drpo.render import removal
 
     path = find_run(runs, run)
-    if is_owned(path):
-        raise RunOwned(f"run {path.stem} is being run; stop it first")
     if not yes:
         if not sys.stdin.isatty():
             raise BadInput("rm asks before it deletes; off a terminal it needs --yes")
         typer.echo(removal(summary(path, with_tree=False)), err=True)
         if not typer.confirm("Delete it?", default=False, err=True):
             raise BadInput("nothing was deleted")
+    if is_owned(path):
+        raise RunOwned(f"run {path.stem} is being run; stop it first")
     remove_run(path)
     typer.echo(f"Deleted {path}.")
 

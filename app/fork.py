@@ -6,13 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import drpo
-from drpo.checkpoints.forks import (
-    Place,
-    edited_prompts,
-    fork_run,
-    last_level,
-    level_of,
-)
+from drpo.checkpoints.forks import Beginning, fork_run
+from drpo.checkpoints.reader import levels_finished, tree
 from drpo.checkpoints.runs import StoredRun, load_run
 from drpo.conf.schema import LedgerSettings, Settings
 from drpo.graph.errors import BadInput
@@ -20,7 +15,7 @@ from drpo.graph.order import SeededOrder
 from drpo.graph.values import ROOT
 from drpo.prompt_files import read_prompt
 from drpo.review import SYSTEM, author
-from drpo.run import check_budget, check_root, current_fingerprint, order_of
+from drpo.run import check_settings, current_fingerprint, order_of
 from drpo.settings import forked_settings, stored_settings, validated
 
 
@@ -45,8 +40,7 @@ def fork(
     if place is not None and place.candidate == ROOT and place.prompts is not None:
         values = settings.model_dump(mode="json")
         settings = validated(values | {"root": dict(place.prompts)})
-    check_root(settings)
-    check_budget(settings)
+    check_settings(settings)
     _check_place(place, before, settings, order_of(settings, parent.queries))
     return fork_run(
         parent,
@@ -59,7 +53,7 @@ def fork(
 
 
 def _check_place(
-    place: Place | None, before: Settings, after: Settings, order: SeededOrder
+    place: Beginning | None, before: Settings, after: Settings, order: SeededOrder
 ) -> None:
     """Raises BadInput for settings that do not fit what the fork keeps of its parent."""
     level = 0 if place is None else place.level
@@ -72,25 +66,34 @@ def _check_place(
         raise BadInput("search.rewrites of monte_carlo can change only in a fork with --level 0")
 
 
-def _place(path: Path, level: int | None, candidate: int | None, edit: Path | None) -> Place | None:
+def _place(
+    path: Path, level: int | None, candidate: int | None, edit: Path | None
+) -> Beginning | None:
     if level is not None and candidate is not None:
         raise BadInput("--level or --candidate, not both: a candidate has its level")
     if edit is not None and candidate is None:
         raise BadInput("--edit needs --candidate: whose prompt is replaced")
-    last = last_level(path)
+    last = levels_finished(path) - 1
     if candidate is not None:
-        at = level_of(path, candidate)
-    elif level is not None:
-        at = level
-    elif last >= 0:
-        at = last
-    else:
+        return _at_candidate(path, candidate, last, edit)
+    if level is None and last < 0:
         return None
-    if not 0 <= at <= last:
+    at = last if level is None else level
+    _check_level(path, at, last)
+    return Beginning(level=at)
+
+
+def _at_candidate(path: Path, candidate: int, last: int, edit: Path | None) -> Beginning:
+    nodes = tree(path)
+    if not 0 <= candidate < len(nodes):
+        raise BadInput(f"run {path.stem} has no candidate {candidate}: it has {len(nodes)}")
+    node = nodes[candidate]
+    _check_level(path, node["level"], last)
+    prompts = None if edit is None else {**node["prompts"], SYSTEM: read_prompt(edit)}
+    return Beginning(level=node["level"], candidate=candidate, prompts=prompts, author=author())
+
+
+def _check_level(path: Path, level: int, last: int) -> None:
+    if not 0 <= level <= last:
         has = "no finished level" if last < 0 else f"the finished levels 0 to {last}"
-        raise BadInput(f"run {path.stem} has {has}; level {at} is none of them")
-    text = None if edit is None else read_prompt(edit)
-    prompts = None
-    if text is not None and candidate is not None:
-        prompts = edited_prompts(path, candidate, SYSTEM, text)
-    return Place(level=at, candidate=candidate, prompts=prompts, author=author())
+        raise BadInput(f"run {path.stem} has {has}; level {level} is none of them")

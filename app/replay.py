@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import drpo
-from drpo.checkpoints.forks import Place, fork_run
+from drpo.checkpoints.forks import Beginning, fork_run
 from drpo.checkpoints.reader import status, summary
 from drpo.checkpoints.runs import load_run
 from drpo.conf.schema import BudgetSettings, LedgerSettings, Settings
@@ -51,7 +51,7 @@ def replay(path: Path) -> Replayed:
     with tempfile.TemporaryDirectory(prefix="drpo-replay-") as folder:
         copy = fork_run(
             run,
-            None if run.start is None else Place(level=run.start["level"]),
+            None if run.start is None else Beginning(level=run.start["level"]),
             settings=settings.model_dump_json(),
             level_limit=(settings.search.levels, settings.search.max_extension),
             fingerprint=current_fingerprint(settings),

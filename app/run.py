@@ -36,7 +36,6 @@ from drpo.checkpoints.runs import (
     owning,
     reading,
     remove_run,
-    update_settings,
 )
 from drpo.checkpoints.store import RunStore, open_store
 from drpo.conf.schema import ModelsSettings, Settings
@@ -105,10 +104,8 @@ def new_run(
 ) -> StoredRun:
     """A run in its own file, not started yet; `estimate` is kept with it. Raises BadInput."""
     order_of(settings, queries)
-    check_root(settings)
+    check_settings(settings)
     check_providers(settings.models)
-    check_budget(settings)
-    check_ledger(settings)
     return create_run(
         folder,
         settings=settings.model_dump_json(),
@@ -119,8 +116,15 @@ def new_run(
     )
 
 
-def check_budget(settings: Settings) -> None:
-    """Raises BadInput for a limit in dollars where a model's price is unknown (FAULTS B3)."""
+def check_settings(settings: Settings) -> None:
+    """Raises BadInput for settings that fit together but not the world."""
+    check_root(settings)
+    _check_budget(settings)
+    _check_ledger(settings)
+
+
+def _check_budget(settings: Settings) -> None:
+    """A limit in dollars needs the price of every model (FAULTS B3)."""
     if settings.budget.cost_usd is None:
         return
     for role in ROLES:
@@ -134,8 +138,8 @@ def check_budget(settings: Settings) -> None:
             )
 
 
-def check_ledger(settings: Settings) -> None:
-    """Raises BadInput for a `ledger.reuse` that is no run's file."""
+def _check_ledger(settings: Settings) -> None:
+    """What `ledger.reuse` names has to be a run's file."""
     if settings.ledger.reuse is not None:
         try:
             with reading(Path(settings.ledger.reuse)):
@@ -169,11 +173,9 @@ async def search(
     decided = changes if waits_for_review(run.path) else None
     settings = Settings.model_validate_json(run.settings)
     hold_against(run, current_fingerprint(settings))
-    check_budget(settings)
-    check_ledger(settings)
+    check_settings(settings)
     async with providers(settings.models) as opened:
-        with owning(run.path, most_recoveries=settings.storage.recoveries):
-            update_settings(run)
+        with owning(run.path, most_recoveries=settings.storage.recoveries, settings=run.settings):
             async with open_store(
                 run.path, full_sync=settings.storage.full_sync, reuse=settings.ledger.reuse
             ) as store:
@@ -236,7 +238,12 @@ def context_for(
         strategy=STRATEGIES[settings.search.strategy],
         order=order_of(settings, queries),
         caller=caller,
-        target=ChatTarget(caller, templates, settings.models.target.format),
+        target=ChatTarget(
+            caller,
+            templates,
+            settings.models.target.format,
+            accept_truncated=settings.models.target.accept_truncated,
+        ),
         store=store,
         templates=templates,
         evaluation=build_evaluation(),
@@ -274,8 +281,8 @@ class _Search:
             seed=self._settings.seed,
             concurrency=self._settings.concurrency,
             budget=self._settings.budget,
-            usage=await ledger.usage(),
-            seconds=await self._store.seconds(),
+            past=await ledger.past(),
+            say=announce,
         )
         try:
             with _draining(announce) as control:
@@ -296,8 +303,11 @@ class _Search:
             reason = f"{type(error).__name__}: {error}"
             raise
         finally:
-            await caller.aclose(grace_s)
-            await self._store.set_status(status, reason or None, time.monotonic() - self._began)
+            try:
+                await caller.aclose(grace_s)
+            finally:
+                taken_s = time.monotonic() - self._began
+                await self._store.set_status(status, reason or None, taken_s)
 
     @asynccontextmanager
     async def _beating(self, announce: Callable[[str], None] | None) -> AsyncIterator[None]:

@@ -62,9 +62,7 @@ def settings_from(config: DictConfig) -> Settings:
         raise BadInput(_one_line(str(error))) from None
     if not isinstance(values, dict):
         raise BadInput("the configuration is not a mapping")
-    values = {
-        name: value for name, value in values.items() if name not in ("hydra", "experiment", "own")
-    }
+    values = {name: value for name, value in values.items() if name not in NO_SETTINGS}
     if isinstance(values.get("root"), str):
         values["root"] = _root(values["root"])
     return validated(values)
@@ -83,18 +81,16 @@ def stored_settings(run_id: str, text: str) -> Settings:
     try:
         return Settings.model_validate(up_to_date(json.loads(text)))
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(
-            f"run {run_id} cannot be resumed, its settings are damaged: {error}"
-        ) from None
+        raise BadInput(f"run {run_id} cannot be used, its settings are damaged: {error}") from None
     except ValidationError as error:
         problem = _first_problem(error)
         raise BadInput(
-            f"run {run_id} cannot be resumed, another version of drpo made it: {problem}"
+            f"run {run_id} cannot be used, another version of drpo made it: {problem}"
         ) from None
 
 
 def resumed_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
-    """Settings of a resumed run: only budget, concurrency, storage may change. Raises BadInput."""
+    """Settings of a resumed run: what RESUMABLE names may change. Raises BadInput."""
     for key in (override.key_or_group for override in _parsed(overrides)):
         if not key.startswith(RESUMABLE):
             raise BadInput(

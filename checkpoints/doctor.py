@@ -26,13 +26,13 @@ MOST_NAMED = 5
 UNREADABLE = (ValueError, TypeError, AttributeError, KeyError)
 """What values of an unknown shape raise."""
 JSON_COLUMNS = {
-    "run": ("settings", "fingerprint"),
+    "run": ("settings", "fingerprint", "start", "estimate"),
     "query": ("messages", "tags"),
     "selection": ("aspects", "notes"),
     "candidate": ("prompts",),
     "rewrite": ("prompts",),
     "verdict": ("scores", "notes"),
-    "call": ("parameters", "messages", "texts", "finish_reasons"),
+    "call": ("parameters", "messages", "texts", "finish_reasons", "thinking"),
 }
 WAL_HEADER = 32
 
@@ -77,7 +77,7 @@ def _opened(path: Path) -> Finding:
         with reading(path) as db:
             row = next(db["run"].rows)
     except (BadInput, RunFailed) as error:
-        return Finding("file", f"{error}; a copy made by `drpo fork` is the way back", ok=False)
+        return Finding("file", f"{error}; a copy of it, if there is one, is the way back", ok=False)
     return Finding("file", f"run {row['id']}, made by drpo {row['drpo_version']}")
 
 
@@ -98,7 +98,8 @@ def _values(db: Database) -> Problems:
     """Every column that holds JSON."""
     problems = []
     for table, columns in JSON_COLUMNS.items():
-        for column in columns:
+        # A file of an older version lacks some.
+        for column in (each for each in columns if each in db[table].columns_dict):
             count = db[table].count_where(f"{column} is not null and not json_valid({column})")
             problems += [f"{count} rows of {table} have a broken {column}"] if count else []
     return problems, "every value can be read"
@@ -125,9 +126,10 @@ def _named(db: Database) -> Iterator[str]:
             yield from json.loads(row["prompts"]).values()
     for row in db.query("select text from sample"):
         yield row["text"]
-    for row in db.query("select messages, texts from call"):
+    for row in db["call"].rows:
         yield from (name for _, name in json.loads(row["messages"]))
         yield from json.loads(row["texts"])
+        yield from json.loads(row.get("thinking", "[]"))
 
 
 def _checkpoints(db: Database) -> Problems:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,6 @@ from drpo.checkpoints.runs import (
     StoredRun,
     load_run,
     open_database,
-    reading,
 )
 from drpo.checkpoints.schema import migrations
 from drpo.graph.errors import BadInput
@@ -32,7 +31,7 @@ from drpo.graph.values import ROOT
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Beginning:
     """Where a fork begins."""
 
     level: int
@@ -60,29 +59,9 @@ def copy_database(source: Path, target: Path) -> None:
         raise BadInput(f"cannot copy {str(source)!r} to {str(target)!r}: {error}") from None
 
 
-def last_level(path: Path) -> int:
-    """The last level of a run that is finished, -1 for none."""
-    with reading(path) as db:
-        [row] = db.query("select max(level) as n from decision where node = 'advance'")
-    return -1 if row["n"] is None else int(row["n"])
-
-
-def level_of(path: Path, candidate: int) -> int:
-    """Raises BadInput for a candidate that there is not."""
-    with reading(path) as db:
-        known = 0 <= candidate < db["candidate"].count
-        rows = db.query("select level from candidate where id = ?", [candidate]) if known else ()
-        levels = [row["level"] for row in rows]
-        if not levels:
-            raise BadInput(
-                f"run {path.stem} has no candidate {candidate}: it has {db['candidate'].count}"
-            )
-    return int(levels[0])
-
-
 def fork_run(
     source: StoredRun,
-    place: Place | None,
+    place: Beginning | None,
     *,
     settings: str,
     level_limit: tuple[int, int],
@@ -116,7 +95,7 @@ def fork_run(
     return load_run(path)
 
 
-def _take_back(db: Database, place: Place, level_limit: tuple[int, int]) -> dict[str, Any]:
+def _take_back(db: Database, place: Beginning, level_limit: tuple[int, int]) -> dict[str, Any]:
     """To the admission of the place's level; the state that it begins with."""
     level = place.level
     rows = list(db.query("select * from candidate where level = ? order by id", [level]))
@@ -142,17 +121,19 @@ def _take_back(db: Database, place: Place, level_limit: tuple[int, int]) -> dict
     }
 
 
-def _choose(db: Database, chosen: Mapping[str, Any], place: Place) -> None:
+def _choose(db: Database, chosen: Mapping[str, Any], place: Beginning) -> None:
     """Only this candidate is admitted again, with a person's prompts if there are any."""
     if chosen["item"] is None and place.prompts is not None and chosen["id"] != ROOT:
         raise BadInput(
             f"candidate {chosen['id']} only repeats candidate {chosen['parent']}: edit that one"
         )
     parent, item = chosen["parent"], chosen["item"]
-    left_out = f"the fork goes on from candidate {chosen['id']} alone"
+    # Where the root is rewritten at every level, what it had at earlier ones stays.
     db.execute(
-        "update rewrite set prompts = null, failure = ? where parent = ? and item is not ?",
-        [left_out, parent, item],
+        "delete from rewrite where parent = :parent and item is not :item and not exists ("
+        " select 1 from candidate where level < :level"
+        " and candidate.parent = rewrite.parent and candidate.item = rewrite.item)",
+        {"parent": parent, "item": item, "level": place.level},
     )
     if place.prompts is not None and item is not None:
         for text in place.prompts.values():
@@ -226,19 +207,3 @@ def _rename(
             None if start is None else json.dumps(start),
         ],
     )
-
-
-Prompts = Mapping[str, str]
-
-
-def edited_prompts(path: Path, candidate: int, name: str, text: str) -> Prompts:
-    """The prompts of a candidate with one of them replaced."""
-    with reading(path) as db:
-        [row] = db.query("select prompts from candidate where id = ?", [candidate])
-        hashes: Sequence[str] = list(json.loads(row["prompts"]).values())
-        marks = ", ".join("?" * len(hashes))
-        bodies = {
-            each["sha256"]: each["body"]
-            for each in db.query(f"select * from text where sha256 in ({marks})", hashes)
-        }
-    return {key: bodies[each] for key, each in json.loads(row["prompts"]).items()} | {name: text}

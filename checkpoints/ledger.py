@@ -8,21 +8,19 @@ from typing import Any
 
 from drpo.checkpoints.rows import dumps, now, sha256
 from drpo.checkpoints.store import RunStore, add_text
-from drpo.graph.requests import Reply
-from drpo.models.ledger import Attempt, CallRecord, RoleUsage, Usage
+from drpo.graph.requests import Outcome, Reply
+from drpo.graph.values import Role
+from drpo.models.ledger import Attempt, CallRecord, Past, RoleUsage, Usage
 
-_ADD_CALL = (
-    "insert or ignore into call values"
-    " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, 0)"
-)
-
-
-_FIND = "select texts, finish_reasons from call where key = ?"
 _COLUMNS = (
     "key, role, level, candidate, query, sample, n, provider, model, parameters, messages,"
     " request_sha256, texts, finish_reasons, prompt_tokens, completion_tokens, tokens_estimated,"
-    " cost_usd, finished_at, seconds"
+    " cost_usd, finished_at, seconds, outcome, thinking"
 )
+_MARKS = ", ".join("?" * len(_COLUMNS.split(",")))
+_ADD_CALL = f"insert or ignore into call ({_COLUMNS}) values ({_MARKS})"
+_TAKE_OVER = f"insert or ignore into call ({_COLUMNS}, inherited) values ({_MARKS}, 1)"
+_FIND = "select texts, finish_reasons, outcome from call where key = ?"
 
 
 class SqliteLedger:
@@ -35,8 +33,12 @@ class SqliteLedger:
         """Raises RunFailed when a checkpoint could not be written."""
         self._store.ensure_healthy()
 
-    async def usage(self) -> Usage:
+    async def past(self) -> Past:
         """Of the run so far."""
+        left_out = await self._store.read("select role, parameter from left_out")
+        return Past(await self._usage(), await self._store.seconds(), [*map(tuple, left_out)])
+
+    async def _usage(self) -> Usage:
         usage = Usage()
         for role, *numbers in await self._store.read(
             "select role, sum(not inherited), sum(hits),"
@@ -45,44 +47,48 @@ class SqliteLedger:
             " sum(not inherited and cost_usd is null) from call group by role"
         ):
             usage.roles[role] = RoleUsage(*numbers)
+        for role, outcome, count in await self._store.read(
+            "select role, outcome, count(*) from call where not inherited and outcome != 'ok'"
+            " group by role, outcome"
+        ):
+            usage.roles[role].outcomes[outcome] = count
         return usage
 
-    async def find(self, key: str) -> Reply | None:
-        """The reply recorded under `key`."""
+    async def find(self, key: str) -> tuple[Reply, Outcome] | None:
+        """The raw reply recorded under `key`, and how the call ended."""
         rows = await self._store.read(_FIND, (key,))
         if not rows and await self._take_over(key):
             rows = await self._store.read(_FIND, (key,))
         if not rows:
             return None
-        hashes = json.loads(rows[0][0])
+        [(texts, reasons, outcome)] = rows
+        hashes = json.loads(texts)
         bodies = await self._store.texts(sorted(set(hashes)))
-        return Reply(tuple(bodies[each] for each in hashes), tuple(json.loads(rows[0][1])))
+        reply = Reply(tuple(bodies[each] for each in hashes), tuple(json.loads(reasons)))
+        return reply, outcome
 
     async def _take_over(self, key: str) -> bool:
         """The row and the texts of the run that `ledger.reuse` names, as inherited."""
-        rows = await self._store.read_reused(
-            f"select {_COLUMNS}, messages, texts from call where key = ?", (key,)
-        )
+        rows = await self._store.read_reused("select * from call where key = ?", (key,))
         if not rows:
             return False
-        *row, messages, texts = rows[0]
-        hashes = sorted({name for _, name in json.loads(messages)} | set(json.loads(texts)))
+        # A file of an older version knows no outcomes and no thinking.
+        found = {"outcome": "ok", "thinking": "[]"} | dict(rows[0])
+        row = [found[name] for name in _COLUMNS.split(", ")]
+        told = [json.loads(found[name]) for name in ("texts", "thinking")]
+        hashes = sorted({name for _, name in json.loads(found["messages"])} | {*told[0], *told[1]})
         marks = ", ".join("?" * len(hashes))
         bodies = await self._store.read_reused(
-            f"select sha256, body from text where sha256 in ({marks})", hashes
+            f"select body from text where sha256 in ({marks})", hashes
         )
-        marks = ", ".join("?" * len(row))
-        await self._store.write(
-            add_text([body for _, body in bodies]),
-            (f"insert or ignore into call ({_COLUMNS}, inherited) values ({marks}, 1)", [row]),
-        )
+        await self._store.write(add_text([row["body"] for row in bodies]), (_TAKE_OVER, [row]))
         return True
 
     async def record(self, record: CallRecord) -> None:
         """Commit a reply, raw, with its attempts."""
         said = [message.content for message in record.request.messages]
         await self._store.write(
-            add_text([*said, *record.completion.texts]),
+            add_text([*said, *record.completion.texts, *record.completion.thinking]),
             (
                 _ADD_CALL,
                 [_call_row(record)],
@@ -93,6 +99,20 @@ class SqliteLedger:
     async def record_failure(self, key: str, attempts: Sequence[Attempt]) -> None:
         """Commit attempts that got no reply."""
         await self._store.write(_attempts(key, attempts))
+
+    async def mark_invalid(self, key: str) -> bool:
+        """The reply cannot be read; false where that was known."""
+        fine = "select 1 from call where key = ? and outcome = 'ok'"
+        if not await self._store.read(fine, (key,)):
+            return False
+        await self._store.write(("update call set outcome = 'invalid' where key = ?", [(key,)]))
+        return True
+
+    async def record_left_out(self, role: Role, parameter: str, reason: str) -> None:
+        """The server of a role does not take this parameter."""
+        await self._store.write(
+            ("insert or ignore into left_out values (?, ?, ?)", [(role, parameter, reason)])
+        )
 
     async def count_hit(self, key: str) -> None:
         """One more request was answered by this record."""
@@ -122,6 +142,8 @@ def _call_row(record: CallRecord) -> tuple[Any, ...]:
         record.cost_usd,
         now(),
         record.attempts[-1].seconds,
+        record.outcome,
+        dumps([sha256(text) for text in completion.thinking]),
     )
 
 

@@ -27,6 +27,12 @@ def status(path: Path) -> str:
         return _status(db, path)[0]
 
 
+def levels_finished(path: Path) -> int:
+    """The root's included."""
+    with reading(path) as db:
+        return _level(db)
+
+
 def calls_made(path: Path) -> int:
     """Calls that some model answered this run."""
     with reading(path) as db:
@@ -141,9 +147,12 @@ def tree_sha256(db: Database) -> str:
 def _status(db: Database, path: Path) -> tuple[str, str | None]:
     """With the reason; a run that nobody runs is paused, whatever its row says."""
     [row] = db.query("select status, reason from run")
-    if row["status"] == "running" and not is_owned(path):
-        return "paused", KILLED
-    return row["status"], row["reason"]
+    if row["status"] != "running" or is_owned(path):
+        return row["status"], row["reason"]
+    with reading(path) as again:
+        # It may have ended since its row was read.
+        [row] = again.query("select status, reason from run")
+    return ("paused", KILLED) if row["status"] == "running" else (row["status"], row["reason"])
 
 
 def _world(row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any] | None:

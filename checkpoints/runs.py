@@ -29,6 +29,8 @@ from drpo.graph.values import Query
 
 BUSY_TIMEOUT_S = 30
 """How long a file that another program holds is waited for."""
+LOOKING_S = 0.3
+"""Longer than anybody holds a lock who only looks."""
 HEARTBEAT_S = 10.0
 HEARTBEATS_MISSED = 6
 """After so many an owner on another machine counts as dead."""
@@ -101,25 +103,24 @@ def load_run(path: Path) -> StoredRun:
     with reading(path) as db:
         row = next(db.query("select * from run"))
         queries = tuple(query_of(each) for each in db.query("select * from query order by ordinal"))
-    start = row.get("start")
-    return StoredRun(
-        row["id"],
-        path,
-        row["settings"],
-        json.loads(row["fingerprint"]),
-        queries,
-        start and json.loads(start),
-    )
+        start = row.get("start")
+        return StoredRun(
+            row["id"],
+            path,
+            row["settings"],
+            json.loads(row["fingerprint"]),
+            queries,
+            start and json.loads(start),
+        )
 
 
 def find_run(folder: Path, prefix: str | None) -> Path:
     """The one run whose id begins with `prefix`, or the newest. Raises BadInput."""
-    paths = run_paths(folder)
-    if not paths:
+    found = run_paths(folder, prefix or "")
+    if not found and (not prefix or not run_paths(folder)):
         raise BadInput(f"there are no runs in {str(folder)!r}; `drpo optimize` makes one")
     if prefix is None:
-        return paths[-1]
-    found = [path for path in paths if path.stem.startswith(prefix)]
+        return found[-1]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -131,7 +132,7 @@ def find_run(folder: Path, prefix: str | None) -> Path:
 def find_file(folder: Path, prefix: str | None) -> Path:
     """As `find_run`, but also a file that cannot be read as a run, or a path to one."""
     if prefix is not None:
-        paths = [path for path in sorted(folder.glob("*.sqlite")) if path.stem.startswith(prefix)]
+        paths = _files(folder, prefix)
         if len(paths) == 1:
             return paths[0]
         if Path(prefix).is_file():
@@ -139,10 +140,14 @@ def find_file(folder: Path, prefix: str | None) -> Path:
     return find_run(folder, prefix)
 
 
-def run_paths(folder: Path) -> list[Path]:
-    """The files of the runs in a folder, oldest first; files that are no run are left out."""
+def _files(folder: Path, prefix: str) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.sqlite")) if path.stem.startswith(prefix)]
+
+
+def run_paths(folder: Path, prefix: str = "") -> list[Path]:
+    """The files of the runs in a folder whose ids begin so, oldest first; others are left out."""
     made: dict[Path, str] = {}
-    for path in sorted(folder.glob("*.sqlite")):
+    for path in _files(folder, prefix):
         try:
             with reading(path) as db:
                 made[path] = next(db.query("select created_at from run"))["created_at"]
@@ -151,15 +156,10 @@ def run_paths(folder: Path) -> list[Path]:
     return sorted(made, key=lambda path: made[path])
 
 
-def update_settings(run: StoredRun) -> None:
-    """Store the settings of a run that this process owns."""
-    with _writing(run.path) as db, db.conn:
-        db.conn.execute("update run set settings = ?", (run.settings,))
-
-
 def remove_run(path: Path) -> None:
     """Take a run's file away, with whatever SQLite has beside it."""
-    for beside in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+    ends = ("-wal", "-shm", "-journal")
+    for beside in (path, *(path.with_name(path.name + end) for end in ends)):
         beside.unlink(missing_ok=True)
 
 
@@ -175,6 +175,8 @@ def reading(path: Path) -> Iterator[Database]:
         with open_database(
             sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         ) as db:
+            # One view of the file, however far its run goes on meanwhile.
+            db.conn.execute("begin")
             if "run" not in db.table_names() or not db["run"].count:
                 raise BadInput(f"{str(path)!r} is no run of drpo")
             yield db
@@ -187,22 +189,24 @@ def reading(path: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def owning(path: Path, *, most_recoveries: int) -> Iterator[None]:
-    """Be the only process that runs this run; one whose owner died is taken over.
+def owning(path: Path, *, most_recoveries: int, settings: str | None = None) -> Iterator[None]:
+    """Be the only process that runs this run, from now on by these settings.
 
-    Raises RunOwned naming the process that runs it, and RunFailed after more than
-    `most_recoveries` take-overs between which no call was answered (FAULTS P7, P8).
+    A run whose owner died is taken over. Raises RunOwned naming the process that runs it, and
+    RunFailed after more than `most_recoveries` take-overs between which no call was answered
+    (FAULTS P7, P8).
     """
     lock = _lock(path)
     try:
-        lock.acquire(timeout=0)
+        # Whoever only asks whether the run is owned holds it for a moment, too.
+        lock.acquire(timeout=LOOKING_S, poll_interval=LOOKING_S / 10)
     except Timeout:
         with reading(path) as db:
             raise _owned(path, next(db["run"].rows)) from None
     try:
         with _writing(path) as db:
             migrations.apply(db)
-            _take_over(path, db, most_recoveries)
+            _take_over(path, db, most_recoveries, settings)
         yield
     finally:
         _give_up(lock)
@@ -218,7 +222,7 @@ def _writing(path: Path) -> Iterator[Database]:
         raise RunFailed(f"cannot write {path}: {error}") from None
 
 
-def _take_over(path: Path, db: Database, most: int) -> None:
+def _take_over(path: Path, db: Database, most: int, settings: str | None) -> None:
     row, calls = next(db["run"].rows), db["call"].count
     died = row["status"] == "running" and row["owner_pid"] is not None
     if died and row["owner_host"] != platform.node() and _beats(row["heartbeat_at"]):
@@ -234,8 +238,9 @@ def _take_over(path: Path, db: Database, most: int) -> None:
         else:
             db.conn.execute(
                 "update run set owner_host = ?, owner_pid = ?, heartbeat_at = ?,"
-                " status = 'running', reason = null, recoveries = ?, recovered_at = ?",
-                (platform.node(), os.getpid(), now(), recoveries, calls),
+                " status = 'running', reason = null, recoveries = ?, recovered_at = ?,"
+                " settings = coalesce(?, settings)",
+                (platform.node(), os.getpid(), now(), recoveries, calls, settings),
             )
     if recoveries > most:
         raise RunFailed(

@@ -196,6 +196,29 @@ def m005_forks_and_owners(db: Database) -> None:
     )
 
 
+@migrations()
+def m006_outcomes(db: Database) -> None:
+    """How each call ended, what the model thought, and what its server does not take."""
+    _execute(
+        db,
+        """
+        alter table call add column outcome text not null default 'ok';
+        alter table call add column thinking text not null default '[]';
+        create table left_out (
+            role text not null,
+            parameter text not null,
+            reason text not null,
+            primary key (role, parameter)
+        );
+        create view outcomes as
+            select role, outcome, count(*) as calls
+            from call where not inherited group by role, outcome;
+        drop view paid;
+        create view paid as select * from call where not inherited;
+        """,
+    )
+
+
 def _execute(db: Database, statements: str) -> None:
     """One by one: `executescript` would commit, and a migration is all or nothing."""
     for statement in statements.split(";"):

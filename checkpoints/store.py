@@ -62,7 +62,7 @@ class RunStore:
         path: Path,
         saver: RunSaver,
         reading: aiosqlite.Connection,
-        reused: aiosqlite.Connection | None = None,
+        reused: tuple[aiosqlite.Connection, Path] | None = None,
     ) -> None:
         self.file = path
         self.saver = saver
@@ -95,19 +95,11 @@ class RunStore:
 
     async def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Rows of committed data."""
-        return await self._read(self._reading, sql, parameters)
+        return await _read(self._reading, self.file, sql, parameters)
 
     async def read_reused(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Rows of the run whose answers are taken over; none without one."""
-        return await self._read(self._reused, sql, parameters) if self._reused else []
-
-    async def _read(
-        self, connection: aiosqlite.Connection, sql: str, parameters: Sequence[Any]
-    ) -> list[Any]:
-        try:
-            return list(await connection.execute_fetchall(sql, parameters))
-        except sqlite3.Error as error:
-            raise RunFailed(f"cannot read {self.file}: {error}") from error
+        """Rows, by name, of the run whose answers are taken over; none without one."""
+        return await _read(*self._reused, sql, parameters) if self._reused else []
 
     async def selection(self, query: int) -> Selection | None:
         """Of the query with this ordinal."""
@@ -388,7 +380,11 @@ async def open_store(
         await writer.commit()
         try:
             async with reading as reader, reusing as reused:
-                yield RunStore(path, saver, reader, reused)
+                if reused is None or reuse is None:
+                    yield RunStore(path, saver, reader)
+                else:
+                    reused.row_factory = sqlite3.Row
+                    yield RunStore(path, saver, reader, (reused, Path(reuse)))
         finally:
             # A run at rest is one file; while somebody looks at it, that has to wait.
             with suppress(sqlite3.OperationalError):
@@ -396,6 +392,15 @@ async def open_store(
                 await writer.rollback()
                 # Read to its end: an open cursor would go on holding the file.
                 await writer.execute_fetchall("pragma journal_mode = delete")
+
+
+async def _read(
+    connection: aiosqlite.Connection, file: Path, sql: str, parameters: Sequence[Any]
+) -> list[Any]:
+    try:
+        return list(await connection.execute_fetchall(sql, parameters))
+    except sqlite3.Error as error:
+        raise RunFailed(f"cannot read {file}: {error}") from error
 
 
 def _read_only(path: Path) -> aiosqlite.Connection:

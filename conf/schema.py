@@ -7,6 +7,7 @@ files.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -33,9 +34,28 @@ def _without_secrets(address: str | None) -> str | None:
 
 
 Address = Annotated[str | None, AfterValidator(_without_secrets)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|credential", re.IGNORECASE)
+FROM_ENVIRONMENT = "env:"
+"""How a header's value begins that is the name of an environment variable."""
+
+
+def _plain(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if _SECRET_HEADER.search(name) and not value.startswith(FROM_ENVIRONMENT):
+            raise ValueError(
+                f"header {name!r} would be stored as it is: put its value into an environment "
+                f"variable and write {name}: env:NAME"
+            )
+    return headers
+
+
+Headers = Annotated[
+    dict[HeaderName, str], BeforeValidator(lambda given: given or {}), AfterValidator(_plain)
+]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 """Of an environment variable; a key in its place is refused."""
-SECRETIVE = ("base_url", "api_key_env")
+SECRETIVE = ("base_url", "api_key_env", "headers")
 """Settings in which somebody may have put a secret: what they are is never said."""
 
 
@@ -79,6 +99,8 @@ class ServerSettings(Strict):
     """Address of the server up to `/v1`; null for api.openai.com."""
     api_key_env: VariableName = "OPENAI_API_KEY"
     """Name of the environment variable with the key; the key itself is never stored."""
+    headers: Headers = {}
+    """Sent with every request; a value `env:NAME` is read from the environment variable NAME."""
 
 
 class BudgetSettings(Strict):
@@ -111,6 +133,11 @@ class ModelSettings(Strict):
     """Whether one request may ask for several completions (`n`)."""
     format: Literal["chat", "text"] = "chat"
     """`text` is for base models: one text with stop sequences instead of turns."""
+    asks: int = Field(default=2, ge=1, le=10)
+    """How often a question is asked until its answer can be used."""
+    accept_truncated: bool = False
+    """Judge an answer of the target that was cut off at `max_tokens` as it is; otherwise it is
+    asked for once more with twice the room, and then counts as a failure."""
 
 
 class SandboxSettings(ModelSettings):
@@ -129,7 +156,32 @@ class SandboxSettings(ModelSettings):
     """How long each call takes."""
 
 
-class OpenAISettings(ModelSettings):
+class RemoteSettings(ModelSettings):
+    """A model on a server: what its limits and its price are."""
+
+    concurrency: int | None = Field(default=None, ge=1, le=4_096)
+    """Calls of this role in flight; null for as many as the run allows."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """Of all roles on the same server, whose least number holds; null for no limit."""
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    """As `requests_per_minute`, of prompt and completion tokens."""
+    timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    """Of one attempt."""
+    attempts: int = Field(default=5, ge=1, le=20)
+    """How often one call is tried while the server is busy, broken or away."""
+    patience_s: float = Field(default=60.0, ge=0, le=86_400)
+    """The longest that a server may ask to wait; beyond it the run pauses."""
+    deadline_s: float = Field(default=1_800.0, gt=0, le=86_400)
+    """Of one call, over all its attempts and waits."""
+    price_in: float | None = Field(default=None, ge=0)
+    """US dollars per million prompt tokens; null where unknown."""
+    price_cached: float | None = Field(default=None, ge=0)
+    """US dollars per million prompt tokens that the server had cached; null for `price_in`."""
+    price_out: float | None = Field(default=None, ge=0)
+    """US dollars per million completion tokens; null where unknown."""
+
+
+class OpenAISettings(RemoteSettings):
     """Any server that speaks the OpenAI protocol."""
 
     provider: Literal["openai"]
@@ -137,16 +189,10 @@ class OpenAISettings(ModelSettings):
     """Address of the server up to `/v1`; null for api.openai.com."""
     api_key_env: VariableName = "OPENAI_API_KEY"
     """Name of the environment variable with the key; the key itself is never stored."""
+    headers: Headers = {}
+    """Sent with every request; a value `env:NAME` is read from the environment variable NAME."""
     send_seed: bool = True
     """Send the index of the sample as `seed`; false for servers that refuse it."""
-    timeout_s: float = Field(default=120.0, gt=0, le=3600)
-    """Of one attempt."""
-    attempts: int = Field(default=5, ge=1, le=20)
-    """How often one call is tried while the server is busy, broken or away."""
-    price_in: float | None = Field(default=None, ge=0)
-    """US dollars per million prompt tokens; null where unknown."""
-    price_out: float | None = Field(default=None, ge=0)
-    """US dollars per million completion tokens; null where unknown."""
 
 
 AnyModelSettings = Annotated[SandboxSettings | OpenAISettings, Field(discriminator="provider")]

@@ -8,25 +8,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from drpo.graph.values import Message, Role
 
 T = TypeVar("T")
 
+Outcome = Literal[
+    "ok", "refusal", "content_filter", "truncated", "invalid", "context_overflow", "failed"
+]
+"""How one completion ended; `invalid` could not be read, `failed` was empty."""
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+CUT_OFF = "it was cut off at the token limit"
+TOO_LONG = "the question is longer than the model's context"
+_ENDED: Mapping[str, tuple[Outcome, str]] = {
+    "length": ("truncated", CUT_OFF),
+    "content_filter": ("content_filter", "the server's content filter withheld it"),
+    "refusal": ("refusal", "the model refused"),
+    "context_overflow": ("context_overflow", TOO_LONG),
+}
+"""What a finish reason means where it is no good one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model said, as raw as it came."""
+    """What a model said, its thinking apart."""
 
     texts: tuple[str, ...]
     """One text per asked completion, in the provider's order."""
     finish_reasons: tuple[str, ...] = ()
-    """Per text, in the provider's words (`stop`, `length`, `content_filter`); may be empty."""
+    """Per text: `stop`, `length`, `content_filter`, `refusal`, `context_overflow`, or the
+    provider's own word; may be empty."""
 
-    def finish_reason(self, index: int) -> str:
-        """Why text `index` ended, or an empty string where the provider did not say."""
-        return self.finish_reasons[index] if index < len(self.finish_reasons) else ""
+    def one(self, index: int) -> Reply:
+        """Completion `index` by itself."""
+        return Reply(self.texts[index : index + 1], self.finish_reasons[index : index + 1])
+
+    def ended(self, index: int = 0) -> tuple[Outcome, str]:
+        """How completion `index` ended, and in words what was wrong with it."""
+        reason = self.finish_reasons[index] if index < len(self.finish_reasons) else ""
+        if reason in _ENDED:
+            return _ENDED[reason]
+        if index >= len(self.texts) or not self.texts[index].strip():
+            return "failed", f"it is empty ({reason})" if reason else "it is empty"
+        return "ok", ""
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Why a reply is not what was asked for, in words that the model is told."""
+
+    reason: str
+    usable: bool = False
+    """Whether a part of it can be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +84,17 @@ class Request(Generic[T]):
     schema: Mapping[str, Any] | None = None
     """JSON schema of the answer, for providers that can enforce one."""
     stop: tuple[str, ...] = ()
+    flaw: Callable[[Reply], Flaw | None] = lambda _: None
+    """Pure; what is wrong with one completion that ended well."""
+    again: Callable[[str, str], tuple[Message, ...]] | None = None
+    """The turns that follow when a completion has a flaw: from its text and the flaw's reason.
+    None asks the same once more."""
+    fine: frozenset[Outcome] = frozenset({"ok"})
+    """Which ends of a completion are as good as any."""
+    room: int | None = None
+    """Most tokens of the answer, in place of what the model's settings say."""
+    tries: int = 0
+    """How often the very same was asked before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class Budget:
         for name, limit, taken in (
             ("calls", self._limits.calls, self._usage.calls),
             ("tokens", self._limits.tokens, self._usage.tokens),
-            ("cost_usd", self._limits.cost_usd, self._usage.cost_usd or 0.0),
+            ("cost_usd", self._limits.cost_usd, self._usage.known_cost_usd),
         ):
             if limit is None:
                 continue

@@ -1,7 +1,8 @@
-"""The one way to a model: ledger, budget, concurrency limit, call, raw reply committed, parsed.
+"""The one way to a model: ledger, budget, limits, call, raw reply committed, parsed.
 
 Equal requests in flight share one call. A call once begun is finished and committed even when its
-asker is cancelled, because it is paid for. What the reply means is the request's own business.
+asker is cancelled, because it is paid for. A reply that cannot be used is asked for again, as often
+as the role's settings say. What a reply means is the request's own business.
 """
 
 from __future__ import annotations
@@ -9,27 +10,38 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from drpo.conf.schema import BudgetSettings
 from drpo.graph.errors import ProviderRefused, ProviderStopped, RunPaused
-from drpo.graph.requests import Answer, Reply, Request
+from drpo.graph.requests import Answer, Outcome, Reply, Request
 from drpo.graph.values import Role
 from drpo.models.budget import Budget, Expected
-from drpo.models.ledger import Attempt, CallRecord, Ledger, Usage, ledger_key
+from drpo.models.ledger import Attempt, CallRecord, Ledger, Past, ledger_key, outcome_of
+from drpo.models.limiter import Limiter, limiter_of
 from drpo.models.provider import Call, Completion, Provider, TransportError
+from drpo.models.thinking import apart
 
 T = TypeVar("T")
 
 CHARACTERS_PER_TOKEN = 4
-LONGEST_WAIT_S = 60.0
-"""Of a server that says when to come back; beyond it the run pauses."""
 FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 60.0
 FIRST_COMPLETION = 500
 """Tokens held for a completion of a role that has not answered yet."""
+LEAST_ROOM = 256
+"""Tokens; twice as many at least have room where an answer was cut off."""
+NEXT_TRY = 1_000_003
+"""Between the seeds of two tries of one sample: no search takes so many samples."""
+FINAL: frozenset[Outcome] = frozenset({"refusal", "content_filter", "context_overflow"})
+"""The same question would end like this again."""
+
+
+class _OneByOne(Exception):
+    """The server gives one completion a request."""
 
 
 class LedgeredCaller:
@@ -43,17 +55,27 @@ class LedgeredCaller:
         seed: int,
         concurrency: int,
         budget: BudgetSettings | None = None,
-        usage: Usage | None = None,
-        seconds: float = 0.0,
+        past: Past | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
-        """`usage` and `seconds` are what the run took before this session of it."""
-        self.usage = usage or Usage()
+        """`past` are the sessions of the run before this one; `say` tells of what changes."""
+        past = past or Past()
+        self.usage = past.usage
         self._providers = providers
         self._ledger = ledger
         self._seed = seed
-        self._budget = Budget(budget or BudgetSettings(), self.usage, seconds=seconds)
+        self._budget = Budget(budget or BudgetSettings(), self.usage, seconds=past.seconds)
         self._limit = asyncio.Semaphore(concurrency)
-        self._in_flight: dict[str, asyncio.Task[Reply]] = {}
+        self._of_role = {
+            role: asyncio.Semaphore(provider.limits.concurrency or concurrency)
+            for role, provider in providers.items()
+        }
+        self._limiters: dict[Role, Limiter] = {}
+        self._in_flight: dict[str, asyncio.Task[tuple[Reply, Outcome]]] = {}
+        self._left_out = set(past.left_out)
+        for role, parameter in past.left_out:
+            providers[role].leave_out(parameter)
+        self._say = say
         self._closing = False
 
     async def ask(self, request: Request[T]) -> Answer[T]:
@@ -61,30 +83,92 @@ class LedgeredCaller:
 
         Raises BudgetReached, ProviderStopped or RunFailed.
         """
-        if request.n == 1 or self._providers[request.role].multiple:
-            key, reply = await self._reply(request)
-            return Answer(request.parse(reply), (key,))
-        singles = [
-            self._reply(replace(request, n=1, sample=request.sample + index))
-            for index in range(request.n)
-        ]
-        replies = await asyncio.gather(*singles)
-        joined = Reply(
-            tuple(text for _, reply in replies for text in reply.texts[:1] or ("",)),
-            tuple(reply.finish_reason(0) for _, reply in replies),
+        completions = await self._completions(request)
+        usable = await asyncio.gather(
+            *(
+                self._usable(replace(request, n=1, sample=request.sample + index), *completion)
+                for index, completion in enumerate(completions)
+            )
         )
-        return Answer(request.parse(joined), tuple(key for key, _ in replies))
+        joined = Reply(
+            tuple(text for _, reply in usable for text in reply.texts or ("",)),
+            tuple(reason for _, reply in usable for reason in reply.finish_reasons or ("",)),
+        )
+        return Answer(request.parse(joined), tuple(dict.fromkeys(key for key, _ in usable)))
 
     async def aclose(self, grace_s: float | None = None) -> None:
         """Start nothing more; wait for what is in flight, at most `grace_s`, then cancel it."""
         self._closing = True
-        if self._in_flight:
-            _, late = await asyncio.wait(self._in_flight.values(), timeout=grace_s)
+        late = set(self._in_flight.values())
+        if not late:
+            return
+        try:
+            _, late = await asyncio.wait(late, timeout=grace_s)
+        finally:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _reply(self, request: Request[Any]) -> tuple[str, Reply]:
+    async def _completions(self, request: Request[Any]) -> list[tuple[str, Reply, Outcome]]:
+        """Each asked completion by itself, with its key and what the ledger says of its call."""
+        if request.n == 1 or self._providers[request.role].multiple:
+            try:
+                key, reply, outcome = await self._reply(request)
+            except _OneByOne:
+                pass
+            else:
+                if request.n in (1, len(reply.texts)):
+                    return [(key, reply.one(index), outcome) for index in range(request.n)]
+                said = f"asked for {request.n} completions, the server sent {len(reply.texts)}"
+                await self._leave_out(request.role, "n", said)
+        singles = [
+            self._reply(replace(request, n=1, sample=request.sample + index))
+            for index in range(request.n)
+        ]
+        return list(await asyncio.gather(*singles))
+
+    async def _usable(
+        self, request: Request[Any], key: str, reply: Reply, known: Outcome
+    ) -> tuple[str, Reply]:
+        """The completion, or of those that are asked for in its place the last that is of use."""
+        kept: tuple[str, Reply] | None = None
+        for asked in range(1, self._providers[request.role].limits.asks + 1):
+            outcome, reason = reply.ended()
+            flaw = request.flaw(reply) if outcome == "ok" else None
+            if flaw is not None:
+                outcome, reason = "invalid", flaw.reason
+                if known == "ok":
+                    await self._mark(key, request.role)
+            if outcome in request.fine:
+                return key, reply
+            if flaw is not None and flaw.usable:
+                kept = (key, reply)
+            if outcome in FINAL or asked == self._providers[request.role].limits.asks:
+                break
+            again = self._again(request, asked, outcome, reply, reason)
+            key, reply, known = await self._reply(again)
+        return kept or (key, reply)
+
+    def _again(
+        self, request: Request[Any], asked: int, outcome: Outcome, reply: Reply, reason: str
+    ) -> Request[Any]:
+        """The request in another form: with more room, or with what was wrong, or just again."""
+        text = reply.texts[0] if reply.texts else ""
+        if outcome == "truncated":
+            room = self._providers[request.role].parameters.get("max_tokens")
+            room = room or max(LEAST_ROOM, _estimate(text))
+            return replace(request, room=int(room) * 2**asked)
+        if outcome == "invalid" and request.again is not None:
+            turns = request.again(text, reason)
+            return replace(request, messages=(*request.messages, *turns))
+        return replace(request, tries=asked)
+
+    async def _mark(self, key: str, role: Role) -> None:
+        """The reply turned out to be unreadable."""
+        if await self._ledger.mark_invalid(key):
+            self.usage.roles[role].count("invalid")
+
+    async def _reply(self, request: Request[Any]) -> tuple[str, Reply, Outcome]:
         key = ledger_key(request, self._providers[request.role], self._seed)
         task = self._in_flight.get(key)
         shared = task is not None
@@ -92,31 +176,37 @@ class LedgeredCaller:
             task = asyncio.create_task(self._obtain(key, request))
             self._in_flight[key] = task
             task.add_done_callback(lambda done: self._landed(key, done))
-        reply = await asyncio.shield(task)
+        reply, outcome = await asyncio.shield(task)
         if shared:
             await self._count_hit(key, request.role)
-        return key, reply
+        return key, reply, outcome
 
-    def _landed(self, key: str, task: asyncio.Task[Reply]) -> None:
+    def _landed(self, key: str, task: asyncio.Task[tuple[Reply, Outcome]]) -> None:
         del self._in_flight[key]
         if not task.cancelled():
             # Its asker may be gone; asyncio would complain of an exception nobody looked at.
             task.exception()
 
-    async def _obtain(self, key: str, request: Request[Any]) -> Reply:
+    async def _obtain(self, key: str, request: Request[Any]) -> tuple[Reply, Outcome]:
         known = await self._ledger.find(key)
         if known is not None:
             await self._count_hit(key, request.role)
-            return known
+            reply, outcome = known
+            return _without_thinking(reply), outcome
         self._ledger.ensure_healthy()
-        async with self._budget.holding(self._expected(request)), self._limit:
-            if self._closing:
-                raise RunPaused("the run is stopping")
-            self._ledger.ensure_healthy()
-            record = await self._call(key, request)
-            await self._ledger.record(record)
-            self._count_call(request.role, record)
-        return _reply_of(record.completion)
+        # The budget last: what waits for its turn would pass limits that are used up by then.
+        async with self._of_role[request.role], self._limit:
+            expected = self._expected(request)
+            async with self._budget.holding(expected):
+                if self._closing:
+                    raise RunPaused("the run is stopping")
+                self._ledger.ensure_healthy()
+                record = await self._call(key, request, expected)
+                await self._ledger.record(record)
+                self._count_call(request.role, record)
+        completion = record.completion
+        reply = Reply(completion.texts, completion.finish_reasons)
+        return _without_thinking(reply), record.outcome
 
     def _expected(self, request: Request[Any]) -> Expected:
         """Its prompt, and completions of the length that is usual for the role."""
@@ -127,43 +217,76 @@ class LedgeredCaller:
         cost = provider.price.cost_usd(prompt, completion) if provider.price else 0.0
         return Expected(tokens=prompt + completion, cost_usd=cost)
 
-    async def _call(self, key: str, request: Request[Any]) -> CallRecord:
-        provider = self._providers[request.role]
+    def _limiter(self, role: Role) -> Limiter:
+        if role not in self._limiters:
+            self._limiters[role] = limiter_of(self._providers[role].limits)
+        return self._limiters[role]
+
+    async def _call(self, key: str, request: Request[Any], expected: Expected) -> CallRecord:
+        provider, limiter = self._providers[request.role], self._limiter(request.role)
         call = Call(
             messages=request.messages,
-            sample=request.sample,
+            sample=request.sample + NEXT_TRY * request.tries,
             n=request.n,
             schema=request.schema,
             stop=request.stop,
+            room=request.room,
         )
         backoff = random.Random(f"{self._seed}:backoff:{key}")
         attempts: list[Attempt] = []
+        until = time.monotonic() + provider.limits.deadline_s
         while True:
+            known = frozenset(self._left_out)
             started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            clock = time.monotonic()
-            try:
-                completion = await provider.complete(call)
-            except TransportError as problem:
+            async with limiter.turn(expected.tokens) as began:
+                clock = time.monotonic()
+                try:
+                    completion = await provider.complete(call)
+                except TransportError as error:
+                    problem = error
+                else:
+                    attempts.append(Attempt(started_at, time.monotonic() - clock, None))
+                    record = _record(key, request, provider, completion, attempts)
+                    limiter.went_well()
+                    limiter.correct(record.tokens - expected.tokens)
+                    return record
                 attempts.append(Attempt(started_at, time.monotonic() - clock, str(problem)))
-                wait_s = self._wait(problem, len(attempts), provider.attempts, backoff)
-                if wait_s is None:
-                    await self._ledger.record_failure(key, attempts)
-                    stopped = ProviderRefused if problem.refused else ProviderStopped
-                    raise stopped(f"{request.role}: {problem}") from None
-                await asyncio.sleep(wait_s)
-            else:
-                attempts.append(Attempt(started_at, time.monotonic() - clock, None))
-                return _record(key, request, provider, completion, attempts)
+                if problem.busy:
+                    limiter.was_busy(began, problem.wait_s)
+            if problem.ended is not None:
+                return _record(key, request, provider, _ended(problem.ended, call), attempts)
+            if problem.parameter is not None and (request.role, problem.parameter) not in known:
+                await self._leave_out(request.role, problem.parameter, str(problem))
+                if problem.parameter == "n":
+                    raise _OneByOne
+                continue
+            wait_s = self._wait(problem, len(attempts), provider, backoff)
+            if wait_s is None or time.monotonic() + wait_s > until:
+                await self._ledger.record_failure(key, attempts)
+                stopped = ProviderRefused if problem.refused else ProviderStopped
+                raise stopped(f"{request.role}: {problem}")
+            await asyncio.sleep(wait_s)
+
+    async def _leave_out(self, role: Role, parameter: str, reason: str) -> None:
+        """For the rest of the run, said once."""
+        self._providers[role].leave_out(parameter)
+        if (role, parameter) in self._left_out:
+            return
+        self._left_out.add((role, parameter))
+        await self._ledger.record_left_out(role, parameter, reason)
+        if self._say is not None:
+            self._say(f"{role}: from now on without {parameter} ({reason})")
 
     def _wait(
-        self, problem: TransportError, tries: int, most: int, backoff: random.Random
+        self, problem: TransportError, tries: int, provider: Provider, backoff: random.Random
     ) -> float | None:
         """Seconds until the next attempt; None when there is no use in one."""
-        if not problem.retry or tries >= most or self._closing:
+        limits = provider.limits
+        if not problem.retry or tries >= limits.attempts or self._closing:
             return None
         if problem.wait_s is not None:
-            return problem.wait_s if problem.wait_s <= LONGEST_WAIT_S else None
-        longest: float = min(FIRST_BACKOFF_S * 2.0 ** (tries - 1), LONGEST_WAIT_S)
+            return problem.wait_s if problem.wait_s <= limits.patience_s else None
+        longest: float = min(FIRST_BACKOFF_S * 2.0 ** (tries - 1), LONGEST_BACKOFF_S)
         return longest * backoff.uniform(0.5, 1.0)
 
     async def _count_hit(self, key: str, role: Role) -> None:
@@ -177,6 +300,21 @@ class LedgeredCaller:
         usage.completion_tokens += record.completion_tokens
         usage.cost_usd += record.cost_usd or 0.0
         usage.unpriced += record.cost_usd is None
+        usage.count(record.outcome)
+
+
+def _ended(reason: str, call: Call) -> Completion:
+    """What a server that answers with an error meant to say."""
+    return Completion(
+        texts=("",) * call.n,
+        finish_reasons=(reason,) * call.n,
+        prompt_tokens=0,
+        completion_tokens=0,
+    )
+
+
+def _without_thinking(reply: Reply) -> Reply:
+    return replace(reply, texts=tuple(apart(text)[1] for text in reply.texts))
 
 
 def _record(
@@ -190,9 +328,8 @@ def _record(
     estimated = asked is None or said is None
     asked = _estimate(*(m.content for m in request.messages)) if asked is None else asked
     said = _estimate(*completion.texts) if said is None else said
-    cost_usd = completion.cost_usd
-    if cost_usd is None and estimated and provider.price is not None:
-        cost_usd = provider.price.cost_usd(asked, said)
+    price, cached = provider.price, completion.cached_tokens
+    cost_usd = None if price is None else price.cost_usd(asked, said, cached)
     return CallRecord(
         key=key,
         request=request,
@@ -203,12 +340,9 @@ def _record(
         tokens_estimated=estimated,
         cost_usd=cost_usd,
         attempts=attempts,
+        outcome=outcome_of(_without_thinking(Reply(completion.texts, completion.finish_reasons))),
     )
 
 
 def _estimate(*texts: str) -> int:
     return -(-sum(len(text) for text in texts) // CHARACTERS_PER_TOKEN)
-
-
-def _reply_of(completion: Completion) -> Reply:
-    return Reply(completion.texts, completion.finish_reasons)

@@ -6,7 +6,7 @@ import ipaddress
 import os
 from urllib.parse import urlsplit
 
-from drpo.conf.schema import OpenAISettings
+from drpo.conf.schema import FROM_ENVIRONMENT, OpenAISettings
 from drpo.graph.errors import BadInput
 
 NO_KEY = "none"
@@ -24,6 +24,24 @@ def api_key(settings: OpenAISettings) -> str:
         f"model {settings.model!r} needs a key: set the environment variable "
         f"{settings.api_key_env}, or write {settings.api_key_env}=... into a file .env here"
     )
+
+
+def header_values(settings: OpenAISettings) -> dict[str, str]:
+    """The headers, read from the environment where they say so. Raises BadInput."""
+    values = {}
+    for header, value in settings.headers.items():
+        name = value.removeprefix(FROM_ENVIRONMENT)
+        if name == value:
+            values[header] = value
+            continue
+        found = os.environ.get(name, "").strip()
+        if not found:
+            raise BadInput(
+                f"header {header!r} of model {settings.model!r}: set the environment variable "
+                f"{name}, or write {name}=... into a file .env here"
+            )
+        values[header] = found
+    return values
 
 
 def is_local(base_url: str | None) -> bool:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from drpo.graph.requests import Reply, Request
+from drpo.graph.requests import Outcome, Reply, Request
 from drpo.graph.values import ROLES, Role
 from drpo.models.provider import Completion, Provider
 
@@ -42,6 +42,13 @@ class CallRecord:
     cost_usd: float | None
     """US dollars; None where no price is known."""
     attempts: Sequence[Attempt]
+    outcome: Outcome
+    """Of the worst of its completions, as far as the server tells."""
+
+    @property
+    def tokens(self) -> int:
+        """Of prompt and completions."""
+        return self.prompt_tokens + self.completion_tokens
 
 
 @dataclass
@@ -58,6 +65,13 @@ class RoleUsage:
     """Of the calls whose price is known."""
     unpriced: int = 0
     """Calls whose price is not known."""
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """Calls that ended otherwise than well, by outcome."""
+
+    def count(self, outcome: Outcome) -> None:
+        """One more call that ended like this."""
+        if outcome != "ok":
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
 
 
 @dataclass
@@ -77,11 +91,26 @@ class Usage:
         return sum(role.prompt_tokens + role.completion_tokens for role in self.roles.values())
 
     @property
+    def known_cost_usd(self) -> float:
+        """US dollars of the calls whose price is known."""
+        return sum(role.cost_usd for role in self.roles.values())
+
+    @property
     def cost_usd(self) -> float | None:
         """US dollars; None where the price of any call is unknown."""
-        if any(role.unpriced for role in self.roles.values()):
-            return None
-        return sum(role.cost_usd for role in self.roles.values())
+        unknown = any(role.unpriced for role in self.roles.values())
+        return None if unknown else self.known_cost_usd
+
+
+@dataclass
+class Past:
+    """What a run took and learned in the sessions before this one."""
+
+    usage: Usage = field(default_factory=Usage)
+    """Goes on counting."""
+    seconds: float = 0.0
+    left_out: Sequence[tuple[Role, str]] = ()
+    """Parameters that a role's server was seen not to take."""
 
 
 class Ledger(Protocol):
@@ -91,12 +120,12 @@ class Ledger(Protocol):
         """Raises RunFailed when the run's file cannot be trusted to be written."""
         ...
 
-    async def usage(self) -> Usage:
+    async def past(self) -> Past:
         """Of the run so far."""
         ...
 
-    async def find(self, key: str) -> Reply | None:
-        """The reply recorded under `key`."""
+    async def find(self, key: str) -> tuple[Reply, Outcome] | None:
+        """The raw reply recorded under `key`, and how the call ended."""
         ...
 
     async def record(self, record: CallRecord) -> None:
@@ -107,9 +136,23 @@ class Ledger(Protocol):
         """Commit attempts that got no reply."""
         ...
 
+    async def mark_invalid(self, key: str) -> bool:
+        """The reply cannot be read; false where that was known."""
+        ...
+
+    async def record_left_out(self, role: Role, parameter: str, reason: str) -> None:
+        """The server of a role does not take this parameter."""
+        ...
+
     async def count_hit(self, key: str) -> None:
         """One more request was answered by this record."""
         ...
+
+
+def outcome_of(reply: Reply) -> Outcome:
+    """Of the first completion that did not end well."""
+    ends = [reply.ended(index)[0] for index in range(max(1, len(reply.texts)))]
+    return next((each for each in ends if each != "ok"), "ok")
 
 
 def ledger_key(request: Request[Any], provider: Provider, seed: int) -> str:
@@ -117,7 +160,7 @@ def ledger_key(request: Request[Any], provider: Provider, seed: int) -> str:
 
     The place in the search does not, so identical questions share one reply (DESIGN 4.2).
     """
-    shape: Mapping[str, Any] = {
+    shape: dict[str, Any] = {
         "provider": provider.name,
         "parameters": dict(provider.parameters),
         "messages": [[turn.role, turn.content] for turn in request.messages],
@@ -128,4 +171,7 @@ def ledger_key(request: Request[Any], provider: Provider, seed: int) -> str:
         "n": request.n,
         "seed": seed,
     }
+    # Absent where they say nothing, so that the keys of older runs still hold.
+    shape |= {"room": request.room} if request.room else {}
+    shape |= {"tries": request.tries} if request.tries else {}
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()

@@ -1,40 +1,42 @@
 """Any server that speaks the OpenAI protocol, through langchain-openai.
 
 One HTTP client per run, made and closed with it: the SDK's own cached one belongs to the first
-event loop of the process. Retries are the caller's; here every failure becomes a TransportError.
+event loop of the process. Retries are the caller's; what an error means is `openai_errors`'.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import re
+import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from typing import Any, Protocol
 
 import httpx2
 import openai
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.outputs import Generation, LLMResult
+from langchain_core.outputs import ChatResult, Generation, LLMResult
 from langchain_openai import ChatOpenAI, OpenAI
 from pydantic import SecretStr
 
 from drpo.conf.schema import OpenAISettings
 from drpo.graph.values import Message
-from drpo.models.keys import api_key
+from drpo.models.keys import api_key, header_values
+from drpo.models.openai_errors import explained
 from drpo.models.prices import price_of
-from drpo.models.provider import Call, Completion, TransportError
+from drpo.models.provider import Call, Completion, Limits, TransportError, limits_of, merged
 
+NAME = "openai"
+ROOM_FOR_TEXT = 1024
+"""Tokens of a text to continue where the settings name none: the protocol's own default is 16."""
+THINKING = ("reasoning_content", "reasoning")
+"""Where servers put what a model thought, beside its answer."""
 _MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
-_KEY = re.compile(r"\b(?:sk|key|hf)[-_][A-Za-z0-9_*-]{6,}")
-_BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)
-_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
-_REFUSED_CODES = frozenset({"invalid_api_key", "model_not_found"})
-_FINAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+
+# Of a request that is refused; the caller tells of it in its own words.
+warnings.filterwarnings("ignore", message="(This model does not support|Invalid schema for) ")
 
 _sent: ContextVar[list[str]] = ContextVar("_sent")
 """Where the HTTP client leaves the hash of the body it sends for the call at hand."""
@@ -56,15 +58,6 @@ async def http_client() -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-class _Model(Protocol):
-    """Chat or text: what both classes of langchain-openai offer."""
-
-    async def generate(self, call: Call, **options: Any) -> LLMResult: ...
-
-
-NAME = "openai"
-
-
 def parameters_of(settings: OpenAISettings) -> Mapping[str, Any]:
     """All that shapes an answer."""
     return {
@@ -79,124 +72,159 @@ def parameters_of(settings: OpenAISettings) -> Mapping[str, Any]:
     }
 
 
+class _Model(Protocol):
+    """Chat or text: what both classes of langchain-openai offer."""
+
+    async def generate(self, messages: Sequence[Message], **options: Any) -> LLMResult: ...
+
+
 class OpenAIProvider:
     """One model on one server."""
 
     name = NAME
 
     def __init__(self, settings: OpenAISettings, client: httpx2.AsyncClient) -> None:
-        """Raises BadInput when the key's environment variable is not set."""
-        self.multiple = settings.multiple
-        self.attempts = settings.attempts
+        """Raises BadInput when an environment variable that the settings name is not set."""
         self.parameters = parameters_of(settings)
-        self._settings = settings
         self.price = price_of(settings)
-        self._key = api_key(settings)
-        options: dict[str, Any] = {
-            "model": settings.model,
-            "base_url": settings.base_url,
-            "api_key": SecretStr(self._key),
-            "timeout": settings.timeout_s,
-            "max_retries": 0,
-            "http_async_client": client,
-        }
-        chosen = {"temperature": settings.temperature, "top_p": settings.top_p}
-        options |= {name: value for name, value in chosen.items() if value is not None}
-        if settings.max_tokens is not None:
-            options["max_tokens"] = settings.max_tokens
-        self._model: _Model = (_Chat if settings.format == "chat" else _Text)(options)
+        self.limits: Limits = limits_of(
+            settings, f"{settings.base_url or 'openai'} {settings.api_key_env}"
+        )
+        self._settings = settings
+        self._left_out: set[str] = set()
+        key, headers = api_key(settings), header_values(settings)
+        self._secrets = (key, *headers.values())
+        made = _Chat if settings.format == "chat" else _Text
+        self._model: _Model = made(
+            {
+                "model": settings.model,
+                "base_url": settings.base_url,
+                "api_key": SecretStr(key),
+                "default_headers": headers or None,
+                "timeout": settings.timeout_s,
+                "max_retries": 0,
+                "http_async_client": client,
+            }
+        )
+
+    @property
+    def multiple(self) -> bool:
+        """Whether one call may ask for several completions."""
+        return self._settings.multiple and "n" not in self._left_out
+
+    def leave_out(self, parameter: str) -> None:
+        """From now on, do without it."""
+        self._left_out.add(parameter)
 
     async def complete(self, call: Call) -> Completion:
         """The server's answer; raises TransportError when there is none that can be used."""
-        options: dict[str, Any] = {}
-        if call.n > 1:
-            options["n"] = call.n
-        if self._settings.send_seed:
-            options["seed"] = call.sample
-        if call.schema is not None and self._settings.json_schema:
-            # Beside the SDK's own `response_format`, which parses at 5 ms of CPU a call and raises
-            # on an answer that was cut off.
-            options["extra_body"] = {"response_format": response_format(call.schema)}
+        messages = merged(call.messages) if "system" in self._left_out else call.messages
+        options = self._options(call)
         token = _sent.set([])
         try:
-            result = await self._model.generate(call, **options)
+            # The SDK's own limit starts anew with every byte that comes.
+            async with asyncio.timeout(self._settings.timeout_s):
+                result = await self._model.generate(messages, **options)
             hashes = _sent.get()
+        except TimeoutError:
+            said = f"no reply within {self._settings.timeout_s:g} s"
+            raise TransportError(said, retry=True, busy=True) from None
         except openai.APIError as error:
-            raise self._problem(error) from None
+            sent = {*options, *options.get("extra_body", ()), "system"}
+            raise explained(error, self._settings, sent, self._secrets) from None
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             # langchain-openai on an error object, or on HTML, that came with status 200.
-            raise TransportError(
-                self._clean(f"the server's reply cannot be used: {error}"), retry=True
-            ) from None
+            raise explained(error, self._settings, (), self._secrets) from None
         finally:
             _sent.reset(token)
-        return self._completion(result, hashes[-1] if hashes else None)
+        return completion_of(result, call.stop, hashes[-1] if hashes else None)
 
-    def _completion(self, result: LLMResult, request_sha256: str | None) -> Completion:
-        generations = result.generations[0] if result.generations else []
-        if not generations:
-            raise TransportError("the server's reply has no choices", retry=True)
-        usage = (result.llm_output or {}).get("token_usage") or {}
-        asked, said = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        return Completion(
-            texts=tuple(_text(generation) for generation in generations),
-            finish_reasons=tuple(
-                str((generation.generation_info or {}).get("finish_reason") or "")
-                for generation in generations
-            ),
-            prompt_tokens=asked,
-            completion_tokens=said,
-            cost_usd=self._cost(usage),
-            request_sha256=request_sha256,
-        )
+    def _options(self, call: Call) -> dict[str, Any]:
+        """What the request says beside its messages, less what the server does not take."""
+        settings, body = self._settings, dict[str, Any]()
+        room, chat = call.room or settings.max_tokens, settings.format == "chat"
+        if room is not None and chat:
+            body["max_completion_tokens"] = room
+            # Older servers know only this name, which api.openai.com refuses for newer models.
+            body |= {} if settings.base_url is None else {"max_tokens": room}
+        if call.schema is not None and settings.json_schema:
+            # Beside the SDK's own `response_format`, which parses at 5 ms of CPU a call and raises
+            # on an answer that was cut off.
+            body["response_format"] = response_format(call.schema)
+        chosen = {
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "n": call.n if call.n > 1 else None,
+            "seed": call.sample if settings.send_seed else None,
+            "stop": list(call.stop) or None,
+            "max_tokens": None if chat else room or ROOM_FOR_TEXT,
+        }
+        options: dict[str, Any] = {
+            name: value
+            for name, value in chosen.items()
+            if value is not None and name not in self._left_out
+        }
+        body = {name: value for name, value in body.items() if name not in self._left_out}
+        return options | ({"extra_body": body} if body else {})
 
-    def _cost(self, usage: Mapping[str, Any]) -> float | None:
-        asked, said = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if self.price is None or asked is None or said is None:
-            return None
-        return self.price.cost_usd(asked, said, _cached(usage))
 
-    def _problem(self, error: openai.APIError) -> TransportError:
-        text = self._clean(error.message)
-        if isinstance(error, openai.APITimeoutError):
-            return TransportError(f"no reply within {self._settings.timeout_s:g} s", retry=True)
-        if not isinstance(error, openai.APIStatusError):
-            return TransportError(f"cannot reach the server: {text}", retry=True)
-        status = error.status_code
-        retry = (
-            status in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        ) and error.code not in _FINAL_CODES
-        wait_s = _retry_after(error.response.headers) if retry else None
-        return TransportError(
-            f"the server says {status} to model {self._settings.model!r}: {text}",
-            retry=retry,
-            wait_s=wait_s,
-            refused=status in _REFUSED or error.code in _REFUSED_CODES,
-        )
+def completion_of(
+    result: LLMResult, stops: Sequence[str], request_sha256: str | None
+) -> Completion:
+    """What langchain-openai made of a reply, as the ledger wants it."""
+    generations = result.generations[0] if result.generations else []
+    if not generations:
+        raise TransportError("the server's reply has no choices", retry=True)
+    usage = (result.llm_output or {}).get("token_usage") or {}
+    told = [generation.generation_info or {} for generation in generations]
+    return Completion(
+        texts=tuple(_before(stops, _text(generation)) for generation in generations),
+        finish_reasons=tuple(str(each.get("finish_reason") or "") for each in told),
+        prompt_tokens=usage.get("prompt_tokens"),
+        completion_tokens=usage.get("completion_tokens"),
+        cached_tokens=_cached(usage),
+        request_sha256=request_sha256,
+        thinking=tuple(str(each["thinking"]) for each in told if each.get("thinking")),
+    )
 
-    def _clean(self, text: str) -> str:
-        """One line, short, without the key."""
-        line = " ".join(text.replace(self._key, "[key]").split())
-        return _KEY.sub("[key]", line)[:300]
+
+class _AsItCame(ChatOpenAI):
+    """Keeps what ChatOpenAI drops: refusals as answers, thinking, and each choice's own end."""
+
+    def _create_chat_result(
+        self, response: Any, generation_info: dict[str, Any] | None = None
+    ) -> ChatResult:
+        result = super()._create_chat_result(response, generation_info)
+        raw = response if isinstance(response, dict) else response.model_dump(warnings=False)
+        for generation, choice in zip(result.generations, raw["choices"], strict=True):
+            said = choice["message"]
+            # ChatOpenAI gives all choices one dict, so that the last one's end is everybody's.
+            generation.generation_info = {
+                "finish_reason": choice.get("finish_reason"),
+                "thinking": next((said[name] for name in THINKING if said.get(name)), None),
+            }
+            if said.get("refusal") and not said.get("content"):
+                generation.message.content = said["refusal"]
+                generation.text = said["refusal"]
+                generation.generation_info["finish_reason"] = "refusal"
+        return result
 
 
 class _Chat:
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._model = ChatOpenAI(**options)
+        self._model = _AsItCame(**options)
 
-    async def generate(self, call: Call, **options: Any) -> LLMResult:
-        return await self._model.agenerate(
-            [_turns(call.messages)], list(call.stop) or None, **options
-        )
+    async def generate(self, messages: Sequence[Message], **options: Any) -> LLMResult:
+        return await self._model.agenerate([_turns(messages)], **options)
 
 
 class _Text:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._model = OpenAI(**options)
 
-    async def generate(self, call: Call, **options: Any) -> LLMResult:
-        text = "\n\n".join(turn.content for turn in call.messages)
-        return await self._model.agenerate([text], list(call.stop) or None, **options)
+    async def generate(self, messages: Sequence[Message], **options: Any) -> LLMResult:
+        text = "\n\n".join(turn.content for turn in messages)
+        return await self._model.agenerate([text], **options)
 
 
 def _cached(usage: Mapping[str, Any]) -> int:
@@ -215,23 +243,16 @@ def _text(generation: Generation) -> str:
     return generation.text.encode("utf-8", "replace").decode()
 
 
+def _before(stops: Sequence[str], text: str) -> str:
+    """What a server that takes no stop sequences should have left out."""
+    for stop in filter(None, stops):
+        text = text.split(stop, 1)[0]
+    return text
+
+
 def response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON schema as the protocol wants it."""
     return {
         "type": "json_schema",
         "json_schema": {"name": "reply", "schema": dict(schema), "strict": True},
     }
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, where the server names them, a number of them, or a date."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) * unit)
-        except (KeyError, ValueError):
-            continue
-    try:
-        until = parsedate_to_datetime(headers.get("retry-after", ""))
-        return max(0.0, (until - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None

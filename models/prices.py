@@ -47,10 +47,13 @@ def price_of(settings: AnyModelSettings) -> Price | None:
     if not isinstance(settings, OpenAISettings):
         return FREE
     listed, prompt, completion = _listed(settings), settings.price_in, settings.price_out
-    if listed is None:
-        return None if prompt is None or completion is None else Price(prompt, prompt, completion)
+    if listed is None and (prompt is None or completion is None):
+        return None
+    listed = listed or Price(0.0, 0.0, 0.0)
     if prompt is not None:
         listed = replace(listed, prompt=prompt, cached=prompt)
+    if settings.price_cached is not None:
+        listed = replace(listed, cached=settings.price_cached)
     return listed if completion is None else replace(listed, completion=completion)
 
 

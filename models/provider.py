@@ -5,10 +5,12 @@ A provider knows its model and parameters. It does not know roles' meanings, bud
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from drpo.conf.schema import RemoteSettings
 from drpo.graph.values import Message
 from drpo.models.prices import Price
 
@@ -24,6 +26,8 @@ class Call:
     """How many completions; 1 for providers without `multiple`."""
     schema: Mapping[str, Any] | None = None
     stop: tuple[str, ...] = ()
+    room: int | None = None
+    """Most tokens of an answer, in place of what the settings say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,26 +39,88 @@ class Completion:
     prompt_tokens: int | None
     """None where the server does not count."""
     completion_tokens: int | None
-    cost_usd: float | None = None
-    """None where no price is known."""
+    cached_tokens: int = 0
+    """Prompt tokens that the server had cached."""
     request_sha256: str | None = None
     """Of the HTTP body; None where there was none."""
+    thinking: tuple[str, ...] = ()
+    """What the model thought before each text; empty where it did not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How a model may be asked."""
+
+    endpoint: str | None = None
+    """What its limits are shared by; None for a model that nobody shares."""
+    concurrency: int | None = None
+    """Calls in flight; None for as many as the run allows."""
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    attempts: int = 1
+    """Tries of one call while the server is busy, broken or away."""
+    patience_s: float = 60.0
+    """The longest that a server may ask to wait; beyond it the run pauses."""
+    deadline_s: float = math.inf
+    """For all attempts of one call together."""
+    asks: int = 2
+    """How often a question is asked until its answer can be used."""
+
+
+def limits_of(settings: RemoteSettings, endpoint: str) -> Limits:
+    """Of a model on a server."""
+    return Limits(
+        endpoint=endpoint,
+        concurrency=settings.concurrency,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+        attempts=settings.attempts,
+        patience_s=settings.patience_s,
+        deadline_s=settings.deadline_s,
+        asks=settings.asks,
+    )
+
+
+def merged(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Without system turns: their text goes before the first turn of the user (FAULTS M12)."""
+    system = [turn.content for turn in messages if turn.role == "system" and turn.content.strip()]
+    turns = [turn for turn in messages if turn.role != "system"]
+    for at, turn in enumerate(turns):
+        if turn.role == "user" and system:
+            turns[at] = Message("user", "\n\n".join((*system, turn.content)))
+            break
+    else:
+        turns = [*(Message("user", text) for text in system), *turns]
+    return tuple(turns)
 
 
 class TransportError(Exception):
-    """A call got no usable reply.
-
-    `retry` says whether the same call may succeed later, `wait_s` how long the server asked to
-    wait, `refused` that key or model are wrong. The text is one line without secrets.
-    """
+    """A call got no usable reply. The text is one line without secrets."""
 
     def __init__(
-        self, reason: str, *, retry: bool, wait_s: float | None = None, refused: bool = False
+        self,
+        reason: str,
+        *,
+        retry: bool,
+        wait_s: float | None = None,
+        refused: bool = False,
+        busy: bool = False,
+        ended: str | None = None,
+        parameter: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.retry = retry
+        """Whether the same call may succeed later."""
         self.wait_s = wait_s
+        """How long the server asked to wait."""
         self.refused = refused
+        """Key or model are wrong."""
+        self.busy = busy
+        """The server has more to do than it can."""
+        self.ended = ended
+        """The finish reason, where this is the answer and asking again gives no other."""
+        self.parameter = parameter
+        """What of the request the server does not take; without it, it may."""
 
 
 class Provider(Protocol):
@@ -71,6 +137,11 @@ class Provider(Protocol):
         ...
 
     @property
+    def limits(self) -> Limits:
+        """How it may be asked."""
+        ...
+
+    @property
     def multiple(self) -> bool:
         """Whether one call may ask for several completions."""
         ...
@@ -80,9 +151,8 @@ class Provider(Protocol):
         """Of its tokens; None where it is unknown."""
         ...
 
-    @property
-    def attempts(self) -> int:
-        """How often one call is tried."""
+    def leave_out(self, parameter: str) -> None:
+        """From now on, do without what the server does not take (FAULTS L12, M12)."""
         ...
 
     async def complete(self, call: Call) -> Completion:

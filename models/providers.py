@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from drpo.conf.schema import ModelsSettings, OpenAISettings
 from drpo.graph.errors import RunFailed
 from drpo.graph.values import ROLES, Role
-from drpo.models.keys import api_key
+from drpo.models.keys import api_key, header_values
 from drpo.models.prices import FREE
-from drpo.models.provider import Call, Completion, Provider
+from drpo.models.provider import Call, Completion, Limits, Provider
 from drpo.models.sandbox.provider import Sandbox
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def check_providers(settings: ModelsSettings) -> None:
         chosen = getattr(settings, role)
         if isinstance(chosen, OpenAISettings):
             api_key(chosen)
+            header_values(chosen)
         else:
             Sandbox(chosen, role)
 
@@ -32,12 +33,18 @@ class Silent:
     """Known by name and parameters, so that the ledger can be asked; never asked itself."""
 
     price = FREE
-    attempts = 1
 
-    def __init__(self, name: str, parameters: Mapping[str, Any], *, multiple: bool) -> None:
+    def __init__(
+        self, name: str, parameters: Mapping[str, Any], *, multiple: bool, asks: int
+    ) -> None:
         self.name = name
         self.parameters = parameters
         self.multiple = multiple
+        self.limits = Limits(asks=asks)
+
+    def leave_out(self, parameter: str) -> None:
+        """As the model that it stands in for did without."""
+        self.multiple = self.multiple and parameter != "n"
 
     async def complete(self, call: Call) -> Completion:
         """Raises RunFailed, always."""
@@ -57,7 +64,7 @@ async def silent_providers(settings: ModelsSettings) -> AsyncIterator[Mapping[Ro
         else:
             sandbox = Sandbox(chosen, role)
             known = (sandbox.name, sandbox.parameters)
-        providers[role] = Silent(*known, multiple=chosen.multiple)
+        providers[role] = Silent(*known, multiple=chosen.multiple, asks=chosen.asks)
     yield providers
 
 

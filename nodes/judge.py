@@ -14,8 +14,8 @@ from drpo.graph.context import Context, Place
 from drpo.graph.requests import Answer, Request
 from drpo.graph.state import EvaluationState, EvaluationUpdate
 from drpo.graph.values import Sample, Selection, Verdict
-from drpo.nodes.messages import system_and_user
-from drpo.nodes.parsing import read_verdict
+from drpo.nodes.messages import asked_again, system_and_user
+from drpo.nodes.parsing import flaw_of_verdict, read_verdict
 
 SCHEMA = {
     "type": "object",
@@ -81,5 +81,7 @@ def request(
             answer=sample.text,
         ),
         parse=partial(read_verdict, aspects=selection.aspects),
+        flaw=partial(flaw_of_verdict, aspects=selection.aspects),
+        again=asked_again(context.templates),
         schema=SCHEMA,
     )

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from drpo.graph.requests import Reply
+from drpo.graph.requests import Flaw, Reply
 from drpo.graph.values import (
     HIGHEST_SCORE,
     LOWEST_SCORE,
@@ -38,6 +38,8 @@ M = TypeVar("M", bound="_Loose")
 
 LONGEST_SHOWN = 40
 """Characters of an unusable score that its reason shows."""
+
+NOT_MENTIONED = "the judge did not mention it"
 
 _DECODER = json.JSONDecoder()
 _OUT_OF_FIVE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/\s*5(?:\.0+)?)?\s*")
@@ -98,6 +100,33 @@ def read_rewrites(
     if not reply.texts:
         return (Rewrite(None, "the rewriter sent nothing"),)
     return tuple(_rewrite(reply, index, names, current) for index in range(len(reply.texts)))
+
+
+def flaw_of_selection(reply: Reply, *, pool: Sequence[Aspect], fewest: int) -> Flaw | None:
+    """What to tell the rewarder of its reply (FAULTS M5, M8)."""
+    said = read_selection(reply, pool=pool, fewest=fewest, most=len(pool) + 100)
+    if not said.aspects:
+        return Flaw(said.reason)
+    return Flaw("; ".join(said.notes), usable=True) if said.notes else None
+
+
+def flaw_of_verdict(reply: Reply, *, aspects: Sequence[Aspect]) -> Flaw | None:
+    """What to tell the judge of its reply: no scores at all, or an aspect left out (FAULTS M5)."""
+    said = read_verdict(reply, aspects=aspects)
+    if not said.scores:
+        return Flaw(said.unscored or "it holds no scores")
+    missing = [score.aspect for score in said.scores if score.unscored == NOT_MENTIONED]
+    if not missing:
+        return None
+    return Flaw(f"it says nothing of {', '.join(missing)}", usable=len(missing) < len(aspects))
+
+
+def flaw_of_rewrite(
+    reply: Reply, *, names: Sequence[str], current: Mapping[str, str]
+) -> Flaw | None:
+    """What to tell the rewriter of its reply (FAULTS M7)."""
+    failure = _rewrite(reply, 0, names, current).failure
+    return None if failure is None else Flaw(failure)
 
 
 def read_score(said: Any) -> tuple[float | None, str | None]:
@@ -250,7 +279,7 @@ class _RewriteReply(_Loose):
 
 
 def _validated(model: type[M], text: str) -> M:
-    problem = "it holds no JSON object" if text.strip() else "it is empty"
+    problem = "it holds no JSON object"
     for found in json_objects(text):
         try:
             return model.model_validate(found)
@@ -261,26 +290,23 @@ def _validated(model: type[M], text: str) -> M:
     raise Unreadable(problem)
 
 
-def _only_text(reply: Reply) -> str:
-    if not reply.texts:
-        raise Unreadable("nothing was sent")
-    if reply.finish_reason(0) == "length":
-        raise Unreadable("it was cut off at the token limit")
-    return reply.texts[0]
+def _only_text(reply: Reply, index: int = 0) -> str:
+    outcome, reason = reply.ended(index)
+    if outcome != "ok":
+        raise Unreadable(reason)
+    return reply.texts[index]
 
 
 def _score(aspect: Aspect, said: _AspectReply | None) -> Score:
     if said is None:
-        return Score(aspect.name, None, unscored="the judge did not mention it")
+        return Score(aspect.name, None, unscored=NOT_MENTIONED)
     value, problem = read_score(said.score)
     return Score(aspect.name, value, said.rationale, problem)
 
 
 def _rewrite(reply: Reply, index: int, names: Sequence[str], current: Mapping[str, str]) -> Rewrite:
-    if reply.finish_reason(index) == "length":
-        return Rewrite(None, "it was cut off at the token limit")
     try:
-        said = _validated(_RewriteReply, reply.texts[index]).prompts
+        said = _validated(_RewriteReply, _only_text(reply, index)).prompts
     except Unreadable as problem:
         return Rewrite(None, str(problem))
     unknown = [name for name in said if name not in names]

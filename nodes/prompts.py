@@ -29,6 +29,7 @@ BLOCKS: Mapping[str, tuple[str, ...]] = {
     "select_rewards": ("system", "user"),
     "judge": ("system", "user"),
     "rewrite": ("system", "user"),
+    "again": ("user",),
     "target_chat": ("system", "example_user", "example_assistant"),
     "target_text": ("text", "stop"),
 }
@@ -48,6 +49,7 @@ VALUES: Mapping[str, frozenset[str]] = {
             "evaluations",
         }
     ),
+    "again": frozenset({"reason"}),
     "target_chat": frozenset({"prompts", "example"}),
     "target_text": frozenset({"prompts", "examples", "turns"}),
 }

@@ -13,12 +13,12 @@ from typing import Any
 from langgraph.runtime import Runtime
 
 from drpo.graph.context import Context
-from drpo.graph.requests import Answer, Request
+from drpo.graph.requests import TOO_LONG, Answer, Request
 from drpo.graph.state import RewriteTask, SearchUpdate
 from drpo.graph.values import Candidate, Evaluation, Rewrite
 from drpo.nodes.guards import variables
-from drpo.nodes.messages import system_and_user
-from drpo.nodes.parsing import read_rewrites
+from drpo.nodes.messages import asked_again, system_and_user
+from drpo.nodes.parsing import flaw_of_rewrite, read_rewrites
 
 
 async def rewrite(state: RewriteTask, runtime: Runtime[Context]) -> SearchUpdate:
@@ -35,6 +35,10 @@ async def rewrite(state: RewriteTask, runtime: Runtime[Context]) -> SearchUpdate
     answer = await context.caller.ask(
         request(state["level"], parent, ancestors, evaluations, context)
     )
+    if ancestors and any(said.failure == TOO_LONG for said in answer.value):
+        # What the rewriter can best do without (FAULTS L9).
+        shorter = request(state["level"], parent, (), evaluations, context)
+        answer = await context.caller.ask(shorter)
     rewrites = _as_many_as(context.search.rewrites, answer.value)
     await context.store.add_rewrites(parent.id, first, Answer(rewrites, answer.calls))
     return {}
@@ -69,6 +73,8 @@ def request(
             evaluations=[_shown(evaluation, context) for evaluation in evaluations],
         ),
         parse=partial(read_rewrites, names=tuple(current.prompts), current=dict(current.prompts)),
+        flaw=partial(flaw_of_rewrite, names=tuple(current.prompts), current=dict(current.prompts)),
+        again=asked_again(context.templates),
         # A parent may be rewritten at several levels; without it the ledger would repeat itself.
         sample=current.first_item(level, context.search.rewrites),
         n=context.search.rewrites,

@@ -14,8 +14,8 @@ from drpo.graph.context import Context
 from drpo.graph.requests import Answer, Request
 from drpo.graph.state import QueryTask, SearchUpdate
 from drpo.graph.values import Aspect, Selection
-from drpo.nodes.messages import system_and_user
-from drpo.nodes.parsing import read_selection
+from drpo.nodes.messages import asked_again, system_and_user
+from drpo.nodes.parsing import flaw_of_selection, read_selection
 
 SCHEMA = {
     "type": "object",
@@ -81,5 +81,7 @@ def request(state: QueryTask, context: Context) -> Request[Selection]:
             query=context.order.queries[state["query"]].text,
         ),
         parse=partial(read_selection, pool=pool, fewest=rewards.fewest, most=rewards.most),
+        flaw=partial(flaw_of_selection, pool=pool, fewest=rewards.fewest),
+        again=asked_again(context.templates),
         schema=SCHEMA,
     )

@@ -5,19 +5,32 @@ Base models see one text with stop sequences instead of turns. Does not judge wh
 
 from __future__ import annotations
 
+from collections.abc import Container
+from functools import partial
 from typing import Literal
 
 from drpo.graph.context import Caller, Place, Templates
-from drpo.graph.requests import Answer, Reply, Request
+from drpo.graph.requests import Answer, Outcome, Reply, Request
 from drpo.graph.values import Message, Prompts, Query, Sample
+
+FINE: frozenset[Outcome] = frozenset({"ok", "refusal"})
+"""What of the target is an answer: a refusal is one, to be judged (FAULTS M1)."""
+CUT: frozenset[Outcome] = frozenset({"truncated"})
+"""Where the user says so, also this."""
 
 
 class ChatTarget:
     """Asks the target role for one answer."""
 
     def __init__(
-        self, caller: Caller, templates: Templates, style: Literal["chat", "text"] = "chat"
+        self,
+        caller: Caller,
+        templates: Templates,
+        style: Literal["chat", "text"] = "chat",
+        *,
+        accept_truncated: bool = False,
     ) -> None:
+        self._fine = FINE | CUT if accept_truncated else FINE
         self._caller = caller
         self._templates = templates
         self._style = style
@@ -38,8 +51,9 @@ class ChatTarget:
             query=place.query,
             sample=place.sample,
             messages=messages,
-            parse=read_sample,
+            parse=partial(read_sample, fine=self._fine),
             stop=self._stop(),
+            fine=self._fine,
         )
 
     def _chat(self, prompts: Prompts, query: Query) -> tuple[Message, ...]:
@@ -59,10 +73,10 @@ class ChatTarget:
         return tuple(line for line in lines if line.strip())
 
 
-def read_sample(reply: Reply) -> Sample:
-    """The answer as it came; an empty one is a failure with its reason."""
+def read_sample(reply: Reply, *, fine: Container[Outcome] = FINE) -> Sample:
+    """The answer as it came; one that did not end well is a failure with its reason."""
+    outcome, reason = reply.ended()
     text = reply.texts[0] if reply.texts else ""
-    if text.strip():
+    if outcome in fine and text.strip():
         return Sample(text)
-    reason = reply.finish_reason(0)
-    return Sample("", f"the target's answer is empty{f' ({reason})' if reason else ''}")
+    return Sample("", f"no answer of the target: {reason or 'it is empty'}")

@@ -21,7 +21,7 @@ from drpo.models import caller as caller_module
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import ledger_key
 from drpo.models.prices import Price
-from drpo.models.provider import Call, Completion, TransportError
+from drpo.models.provider import Call, Completion, Limits, TransportError
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Scripted:
     name: str = "scripted"
     parameters: dict[str, Any] = field(default_factory=lambda: {"model": "m"})
     multiple: bool = True
-    attempts: int = 3
-    price: Price | None = None
+    limits: Limits = field(default_factory=lambda: Limits(attempts=3))
+    price: Price | None = field(default_factory=lambda: Price(50_000.0, 0.0, 0.0))
     problems: list[TransportError] = field(default_factory=list)
     gate: asyncio.Event | None = None
     calls: list[Call] = field(default_factory=list)
@@ -56,8 +56,10 @@ class Scripted:
             finish_reasons=("stop",) * call.n,
             prompt_tokens=10,
             completion_tokens=None,
-            cost_usd=0.5,
         )
+
+    def leave_out(self, parameter: str) -> None:
+        """Nothing to do without."""
 
 
 def texts(reply: Reply) -> tuple[str, ...]:
@@ -117,7 +119,7 @@ async def test_an_equal_question_is_answered_by_the_ledger(make: Make, store: Ru
     """Also by another caller, as after a restart."""
     provider = Scripted()
     first = await make(provider).ask(asking())
-    caller = make(provider, usage=await SqliteLedger(store).usage())
+    caller = make(provider, past=await SqliteLedger(store).past())
     again = await caller.ask(asking(level=9, candidate=9, query=9))
     assert first.value == again.value == ("hello/0",)
     assert len(provider.calls) == 1
@@ -297,6 +299,6 @@ async def test_what_a_call_took_is_counted(make: Make, store: RunStore) -> None:
     await caller.ask(asking())
     used = caller.usage.roles["target"]
     assert (used.new, used.prompt_tokens, used.completion_tokens, used.cost_usd) == (1, 10, 2, 0.5)
-    assert await SqliteLedger(store).usage() == caller.usage
+    assert (await SqliteLedger(store).past()).usage == caller.usage
     [[estimated]] = await store.read("select tokens_estimated from call")
     assert estimated == 1

@@ -34,7 +34,7 @@ from drpo.models.sandbox.provider import Sandbox
 
 ROOT = Path(__file__).parents[1]
 SHORT = ("search=greedy", "search.levels=2", "search.max_extension=0", "search.rewrites=2")
-FREE = {"most_recoveries": 3}
+FREE: dict[str, Any] = {"most_recoveries": 3}
 
 
 def new_calls(told: Any) -> int:

@@ -47,12 +47,13 @@ async def complete(server: OpenAIServer, call: Call = HELLO, **changes: Any) -> 
 
 async def test_texts_tokens_and_the_hash_of_the_body_come_back(server: OpenAIServer) -> None:
     """All that the ledger keeps; the hash is the server's own."""
-    got = await complete(server, price_in=1.0, price_out=2.0)
+    got = await complete(server)
     [seen] = server.requests
     assert got.texts[0]
     assert got.finish_reasons == ("stop",)
     assert got.request_sha256 == seen.sha256
-    assert got.cost_usd == (got.prompt_tokens + 2 * got.completion_tokens) / 1e6
+    assert got.prompt_tokens > 0
+    assert got.completion_tokens > 0
 
 
 async def test_several_completions_are_one_request(server: OpenAIServer) -> None:
@@ -60,7 +61,7 @@ async def test_several_completions_are_one_request(server: OpenAIServer) -> None
     got = await complete(server, Call(messages=HELLO.messages, n=3))
     [seen] = server.requests
     assert len(set(got.texts)) == seen.n == 3
-    assert got.cost_usd is None
+    assert got.prompt_tokens == (await complete(server)).prompt_tokens
 
 
 async def test_concurrent_calls_keep_their_own_hash(server: OpenAIServer) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain_core.outputs import Generation, LLMResult
 
 from drpo.conf.schema import OpenAISettings, SandboxSettings
-from drpo.models.openai import OpenAIProvider, http_client
+from drpo.models.openai import completion_of
 from drpo.models.prices import Price, is_listed, listed_at, price_of
 from drpo.settings import groups
 
@@ -79,14 +80,17 @@ def test_cached_tokens_cost_less() -> None:
         ([], 0.0035),
     ],
 )
-async def test_a_call_is_priced_by_the_list(
-    details: object, cost: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_is_priced_by_the_list(details: object, cost: float) -> None:
     """With what the server says of its cache, where it says so in the usual words."""
-    monkeypatch.setenv("OPENAI_API_KEY", "nobody")
-    async with http_client() as client:
-        provider = OpenAIProvider(settings(), client)
-    assert provider._cost(USAGE | {"prompt_tokens_details": details}) == pytest.approx(cost)
+    price = price_of(settings())
+    usage = USAGE | {"prompt_tokens_details": details}
+    result = LLMResult(generations=[[Generation(text="x")]], llm_output={"token_usage": usage})
+    done = completion_of(result, (), None)
+    assert price is not None
+    asked, said = done.prompt_tokens, done.completion_tokens
+    assert asked is not None
+    assert said is not None
+    assert price.cost_usd(asked, said, done.cached_tokens) == pytest.approx(cost)
 
 
 def test_the_list_has_a_date_and_is_no_group_of_the_configuration() -> None:

@@ -146,7 +146,7 @@ async def test_completion_is_complete() -> None:
     assert done.finish_reasons == ("stop", "stop")
     assert done.prompt_tokens == 2
     assert done.completion_tokens == -(-sum(len(text) for text in done.texts) // 4)
-    assert done.cost_usd == 0
+    assert done.cached_tokens == 0
 
 
 async def test_latency_is_waited() -> None:

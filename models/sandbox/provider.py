@@ -17,7 +17,7 @@ from drpo.conf.schema import SandboxSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Message, Role
 from drpo.models.prices import FREE
-from drpo.models.provider import Call, Completion
+from drpo.models.provider import Call, Completion, Limits
 from drpo.models.sandbox.judge import Judge
 from drpo.models.sandbox.rewarder import Rewarder
 from drpo.models.sandbox.rewriter import Rewriter
@@ -33,7 +33,6 @@ class Sandbox:
     """Answers for one role."""
 
     name = "sandbox"
-    attempts = 1
     price = FREE
 
     def __init__(self, settings: SandboxSettings, role: Role) -> None:
@@ -47,6 +46,7 @@ class Sandbox:
             "sha256": world_sha256(),
         }
         self.multiple = settings.multiple
+        self.limits = Limits(asks=settings.asks)
         self._role: Role = role
         self._seed = settings.seed
         self._latency_s = settings.latency_ms / 1000
@@ -62,8 +62,10 @@ class Sandbox:
             finish_reasons=("stop",) * len(texts),
             prompt_tokens=_tokens(turn.content for turn in call.messages),
             completion_tokens=_tokens(texts),
-            cost_usd=0.0,
         )
+
+    def leave_out(self, parameter: str) -> None:
+        """Nothing: it takes whatever it is asked with."""
 
     def _text(self, call: Call, sample: int) -> str:
         text = self._answer(call.messages, self._random(call.messages, sample))

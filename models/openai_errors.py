@@ -1,0 +1,135 @@
+"""What a server's error means: worth another try or not, a wrong key, a parameter it does not take.
+
+Servers of many makers speak the OpenAI protocol and each has its own words for what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import openai
+
+from drpo.conf.schema import OpenAISettings
+from drpo.models.provider import TransportError
+
+_KEY = re.compile(r"\b(?:sk|key|hf)[-_][A-Za-z0-9_*-]{6,}")
+_OVERLOADED = 529
+_BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, _OVERLOADED)
+_LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, *_BUSY)
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+_REFUSED_CODES = frozenset({"invalid_api_key", "model_not_found"})
+_FINAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_OF_THE_REQUEST = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.NOT_IMPLEMENTED,
+)
+_TOO_LONG = re.compile(
+    r"context.?length|context.?window|context size|maximum context|prompt is too long"
+    r"|input is too long|input tokens exceed|too many (?:input )?tokens|reduce the length",
+    re.IGNORECASE,
+)
+_FILTERED = re.compile(
+    r"content.?filter|content.?management.?policy|ResponsibleAIPolicy|content.?policy",
+    re.IGNORECASE,
+)
+_NO_SYSTEM = re.compile(
+    r"system.{0,20}(?:role|message|prompt).{0,40}not.{0,20}(?:support|allow)"
+    r"|not.{0,20}support.{0,40}system|roles must alternate",
+    re.IGNORECASE,
+)
+_PLAIN_NAMES = (
+    "max_completion_tokens",
+    "max_tokens",
+    "response_format",
+    "temperature",
+    "top_p",
+    "seed",
+)
+"""Parameters whose names mean nothing else."""
+_QUOTED_NAMES = ("stop", "n")
+"""Words that an error may have for another reason: only in quotation marks or as a parameter."""
+
+
+def explained(
+    error: Exception, settings: OpenAISettings, sent: Collection[str], secrets: Sequence[str]
+) -> TransportError:
+    """The error in our words; `sent` are the parameters that the request had."""
+    text = cleaned(error.message if isinstance(error, openai.APIError) else str(error), secrets)
+    if isinstance(error, openai.APITimeoutError):
+        said = f"no reply within {settings.timeout_s:g} s"
+        return TransportError(said, retry=True, busy=True)
+    if not isinstance(error, openai.APIError):
+        return TransportError(f"the server's reply cannot be used: {text}", retry=True)
+    if not isinstance(error, openai.APIStatusError):
+        return TransportError(f"cannot reach the server: {text}", retry=True)
+    status, code = error.status_code, str(error.code or "")
+    said = f"the server says {status} to model {settings.model!r}: {text}"
+    final = code in _FINAL_CODES
+    retry = (status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR) and not final
+    refused = status in _REFUSED or code in _REFUSED_CODES
+    ended = parameter = None
+    if status in _OF_THE_REQUEST and not refused and not final:
+        ended = _ended(code, text)
+        parameter = None if ended else _parameter(error, text, sent)
+    return TransportError(
+        said,
+        retry=retry,
+        wait_s=_retry_after(error.response.headers) if retry else None,
+        refused=refused,
+        busy=status in _BUSY and retry,
+        ended=ended,
+        parameter=parameter,
+    )
+
+
+def cleaned(text: str, secrets: Sequence[str] = ()) -> str:
+    """One line, short, without a key."""
+    for secret in secrets:
+        text = text.replace(secret, "[key]")
+    return _KEY.sub("[key]", " ".join(text.split()))[:300]
+
+
+def _ended(code: str, text: str) -> str | None:
+    """The finish reason that the server should have given instead of an error."""
+    if "context_length" in code or _TOO_LONG.search(text):
+        return "context_overflow"
+    return "content_filter" if _FILTERED.search(f"{code} {text}") else None
+
+
+def _parameter(error: openai.APIStatusError, text: str, sent: Collection[str]) -> str | None:
+    """Which of the parameters sent the server does not take, if that is what it says."""
+    named = str(error.param or "").split(".")[0]
+    if named in sent and named != "system":
+        return named
+    if _NO_SYSTEM.search(text):
+        return "system"
+    said = f"{text} {error.body}"
+    for name in _PLAIN_NAMES:
+        if name in sent and re.search(rf"\b{name}\b", said):
+            return name
+    for name in _QUOTED_NAMES:
+        as_word = rf"['\"`]{name}['\"`]|\b{name}\b (?:sequences?|parameter|is not|> ?1|must be 1)"
+        if name in sent and re.search(as_word, said):
+            return name
+    return "response_format" if "response_format" in sent and "json_schema" in said else None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, where the server names them, a number of them, or a date."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) * unit)
+        except (KeyError, ValueError):
+            continue
+    try:
+        until = parsedate_to_datetime(headers.get("retry-after", ""))
+        return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
