@@ -6,6 +6,7 @@ Off a terminal there is a line a level, and one whenever it would be silent for 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from drpo.models.ledger import Usage
 from drpo.quiet import ready, repeating
 from drpo.run import Observer, Snapshot
 
@@ -88,11 +90,20 @@ def line(snapshot: Snapshot) -> str:
         f"{usage.calls:,} calls",
         f"{usage.tokens:,} tokens",
         "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.2f}",
+        *_unusable(usage),
         duration(snapshot.seconds)
         if not snapshot.seconds_left
         else f"{duration(snapshot.seconds)}, about {duration(snapshot.seconds_left)} left",
     ]
     return " | ".join(parts)
+
+
+def _unusable(usage: Usage) -> list[str]:
+    """Replies of which nothing could be used, by how they ended."""
+    ended: Counter[str] = Counter()
+    for role in usage.roles.values():
+        ended.update(role.outcomes)
+    return [f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(ended.items())]
 
 
 def duration(seconds: float) -> str:

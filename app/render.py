@@ -116,14 +116,26 @@ def print_summary(told: Mapping[str, Any], folder: Path) -> None:
             place = f"level {step['level']:>3}  candidate {step['candidate']:>4}"
             say(f"  {place}  {reward}  {step['origin']}{note}")
     say()
+    _say_calls(say, told)
+    say()
+    for word in _next(told, folder):
+        say(word)
+
+
+def _say_calls(say: _Lines, told: Mapping[str, Any]) -> None:
+    """What was asked, what it took, and what came of it."""
     say(f"{_calls_line(told)}.")
     if told["estimate"]:
         say(f"{_held(told)}.")
     if told["unscored"]:
         say(f"{told['unscored']} answers could not be scored; `--view trace` says why.")
-    say()
-    for word in _next(told, folder):
-        say(word)
+    for role, outcomes in told["outcomes"].items():
+        ended = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in outcomes.items())
+        say(f"Calls of the {role} that ended otherwise than well: {ended}.")
+    if told["failed_attempts"]:
+        say(f"{told['failed_attempts']:,} requests got no usable reply and were sent again.")
+    for role, parameters in told["left_out"].items():
+        say(f"The server of the {role} is asked without {', '.join(parameters)}.")
 
 
 def print_tree(told: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> None:

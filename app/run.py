@@ -25,8 +25,15 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
 import drpo
+from drpo.again import ask_again
 from drpo.checkpoints.ledger import SqliteLedger
-from drpo.checkpoints.reader import UNDER_REVIEW, calls_made, waits_for_review
+from drpo.checkpoints.reader import (
+    FAILURES,
+    UNDER_REVIEW,
+    calls_made,
+    paused_by_failures,
+    waits_for_review,
+)
 from drpo.checkpoints.runs import (
     HEARTBEAT_S,
     Fingerprint,
@@ -41,7 +48,7 @@ from drpo.checkpoints.store import RunStore, open_store
 from drpo.conf.schema import ModelsSettings, Settings
 from drpo.graph.build import build_evaluation, build_search, fingerprint, initial_state
 from drpo.graph.context import Caller, Context, Store
-from drpo.graph.errors import BadInput, ProviderRefused, RunFailed, RunPaused
+from drpo.graph.errors import BadInput, ProviderRefused, RunFailed, RunPaused, TooManyFailures
 from drpo.graph.order import SeededOrder
 from drpo.graph.strategies import STRATEGIES
 from drpo.graph.values import ROLES, Query, Role
@@ -171,6 +178,7 @@ async def search(
     """
     check(changes, run)
     decided = changes if waits_for_review(run.path) else None
+    failed = paused_by_failures(run.path)
     settings = Settings.model_validate_json(run.settings)
     hold_against(run, current_fingerprint(settings))
     check_settings(settings)
@@ -179,7 +187,8 @@ async def search(
             async with open_store(
                 run.path, full_sync=settings.storage.full_sync, reuse=settings.ledger.reuse
             ) as store:
-                await _Search(run, settings, opened, store, observer, decided).run(announce)
+                session = _Search(run, settings, opened, store, observer, decided, failed=failed)
+                await session.run(announce)
 
 
 async def first_search(
@@ -247,6 +256,7 @@ def context_for(
         store=store,
         templates=templates,
         evaluation=build_evaluation(),
+        most_failures=settings.budget.failures,
     )
 
 
@@ -261,7 +271,10 @@ class _Search:
         store: RunStore,
         observer: Observer | None,
         decided: Changes | None,
+        *,
+        failed: bool,
     ) -> None:
+        self._failed = failed
         self._decided = decided
         self._run = run
         self._settings = settings
@@ -293,6 +306,9 @@ class _Search:
         except GraphDrained:
             status, reason = "paused", "stopped on request"
             raise RunPaused(reason) from None
+        except TooManyFailures as error:
+            status, reason = "paused", f"{FAILURES}: {error}"
+            raise
         except RunPaused as error:
             status, reason = "paused", str(error)
             raise
@@ -341,6 +357,7 @@ class _Search:
             "configurable": {"thread_id": self._run.id},
             "recursion_limit": RECURSION_LIMIT,
         }
+        context = context_for(self._settings, self._run.queries, caller, self._store)
         begun = await self._store.saver.aget_tuple(config)
         start = self._run.start or initial_state(self._settings.search)
         values = begun.checkpoint["channel_values"] if begun else start
@@ -354,12 +371,14 @@ class _Search:
                 start=start,
                 rewrites=self._settings.search.rewrites,
             )
+        if self._failed:
+            await ask_again(graph=graph, config=config, store=self._store, context=context)
         await self._show(limit, caller.usage)
         answered = "answer" in values
         async for update in graph.astream(
             None if begun else start,
             config,
-            context=context_for(self._settings, self._run.queries, caller, self._store),
+            context=context,
             stream_mode="updates",
             durability="sync",
             control=control,

@@ -18,6 +18,7 @@ from drpo.checkpoints.runs import is_owned, reading
 from drpo.graph.values import ROLES, ROOT
 
 KILLED = "the process ended without a word"
+FAILURES = "too many failures"
 UNDER_REVIEW = "a level is finished and waits for its review"
 
 
@@ -43,6 +44,13 @@ def waits_for_review(path: Path) -> bool:
     """Whether the run stopped for a person to look at its beam."""
     with reading(path) as db:
         return _status(db, path) == ("paused", UNDER_REVIEW)
+
+
+def paused_by_failures(path: Path) -> bool:
+    """Whether the run stopped because too much of a level failed."""
+    with reading(path) as db:
+        state, reason = _status(db, path)
+    return state == "paused" and (reason or "").startswith(FAILURES)
 
 
 def beam(path: Path) -> list[dict[str, Any]]:
@@ -87,6 +95,9 @@ def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
             "tokens": _tokens(db),
             "cost_usd": _cost(db),
             "unscored": _unscored(db),
+            "outcomes": _outcomes(db),
+            "failed_attempts": _failed_attempts(db),
+            "left_out": _left_out(db),
             "estimate": _estimate(row),
         }
         return told | {"tree_sha256": tree_sha256(db)} if with_tree else told
@@ -219,6 +230,29 @@ def _cost(db: Database) -> float | None:
         f"select sum(cost_usd) as cost, count(*) - count(cost_usd) as unknown from {_paid(db)}"
     )
     return None if row["unknown"] else row["cost"] or 0.0
+
+
+def _outcomes(db: Database) -> dict[str, dict[str, int]]:
+    """By role, how many calls ended otherwise than well, and how."""
+    found: dict[str, dict[str, int]] = {}
+    if "outcomes" in db.view_names():
+        for row in db.query("select * from outcomes where outcome != 'ok' order by role, outcome"):
+            found.setdefault(row["role"], {})[row["outcome"]] = row["calls"]
+    return found
+
+
+def _failed_attempts(db: Database) -> int:
+    """Requests that got no usable reply and were repeated, or given up."""
+    return int(db["attempt"].count_where("problem is not null"))
+
+
+def _left_out(db: Database) -> dict[str, list[str]]:
+    """By role, the parameters that its server does not take."""
+    found: dict[str, list[str]] = {}
+    if "left_out" in db.table_names():
+        for row in db.query("select role, parameter from left_out order by role, parameter"):
+            found.setdefault(row["role"], []).append(row["parameter"])
+    return found
 
 
 def _estimate(row: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ from drpo.graph.values import (
     Verdict,
 )
 
-Statement = tuple[str, Sequence[Sequence[Any]]]
+Statement = tuple[str, Sequence[Sequence[Any] | Mapping[str, Any]]]
 """SQL and one parameter row per execution."""
 
 _ADD_TEXT = "insert or ignore into text values (?, ?)"
@@ -254,6 +254,32 @@ class RunStore:
             Evaluation(candidate, query, Sample(body, failure), verdict_of(*verdict))
             for candidate, query, body, failure, *verdict in rows
         ]
+
+    async def forget_failures(self, level: int) -> None:
+        """What failed at a level may be asked again; its calls are kept under another key."""
+        failed = "reward is null and candidate in (select id from candidate where level = :level)"
+        of_level = "call in (select key from call where level = :level)"
+        unused = " and ".join(
+            f"key not in (select call from {table} where call is not null)"
+            for table in ("selection", "rewrite", "sample", "verdict")
+        )
+        # The next level's selections are made beside this one's evaluations.
+        forgotten = f"level >= :level and outcome != 'ok' and {unused}"
+        statements = (
+            # Nothing that could be used, although it could be read.
+            "update call set outcome = 'invalid' where outcome = 'ok' and key in (select call"
+            f" from verdict where {failed});"
+            "delete from sample where failure is not null and (candidate, query, sample) in"
+            f" (select candidate, query, sample from verdict where {failed});"
+            f"delete from verdict where {failed};"
+            f"delete from rewrite where prompts is null and {of_level};"
+            "delete from selection where aspects = '[]';"
+            "update attempt set call = call || '!' || (select finished_at from call where"
+            f" key = attempt.call) where call in (select key from call where {forgotten});"
+            f"update call set key = key || '!' || finished_at where {forgotten}"
+        )
+        given = [{"level": level}]
+        await self.write(*((statement, given) for statement in statements.split(";")))
 
     async def path_sums(self, candidates: Sequence[int]) -> dict[int, tuple[float, int]]:
         """Sum and number of the rewards on the path up to each candidate's parent."""

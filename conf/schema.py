@@ -114,6 +114,9 @@ class BudgetSettings(Strict):
     """US dollars of all roles together; null for no limit. Every model needs a price then."""
     seconds: float | None = Field(default=None, gt=0)
     """Time that the sessions of the run may take together; null for no limit."""
+    failures: float | None = Field(default=0.5, ge=0, le=1)
+    """Share of a level's evaluations, or of its rewrites, that may fail before the run pauses; null
+    for all. Fewer than three failures pause it only where nothing succeeded."""
 
 
 class ModelSettings(Strict):

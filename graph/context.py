@@ -179,3 +179,5 @@ class Context:
     store: Store
     templates: Templates
     evaluation: EvaluationGraph
+    most_failures: float | None = None
+    """Share of a level's evaluations, or rewrites, that may fail; None for all."""

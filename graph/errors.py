@@ -6,8 +6,9 @@ DrpoError
 │   └── RunOwned        another process is running it                         exit code 1
 └── RunPaused           the run stopped in good order and can be resumed      exit code 3
     ├── BudgetReached   a limit of `budget` is used up                        exit code 4
-    └── ProviderStopped the model's server is away for too long, or broken    exit code 5
-        └── ProviderRefused  it knows no such key or model                    exit code 5
+    ├── ProviderStopped the model's server is away for too long, or broken    exit code 5
+    │   └── ProviderRefused  it knows no such key or model                    exit code 5
+    └── TooManyFailures more of a level failed than `budget.failures` allows  exit code 5
 
 What a model says wrong is no error: nodes return it as data.
 """
@@ -57,3 +58,9 @@ class ProviderStopped(RunPaused):
 
 class ProviderRefused(ProviderStopped):
     """The server knows no such key or model; before the first answer this is BadInput."""
+
+
+class TooManyFailures(RunPaused):
+    """Models answer, but too seldom with anything that can be used."""
+
+    exit_code = 5

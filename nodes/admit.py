@@ -13,6 +13,7 @@ from langgraph.runtime import Runtime
 from drpo.graph.context import Context
 from drpo.graph.state import SearchState, SearchUpdate
 from drpo.graph.values import ROOT, Candidate, Decision, Origin, Prompts, Rewrite
+from drpo.nodes.failures import hold_to_limit
 from drpo.nodes.guards import Situation, identity, refusal
 
 
@@ -22,14 +23,17 @@ async def admit(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
     if not state["beam"]:
         door.admitted.append(Candidate(ROOT, 0, None, context.root, "root"))
     parents = {parent.id: parent for parent in await context.store.candidates(state["beam"])}
+    failures: list[str | None] = []
     for parent in (parents[survivor] for survivor in state["beam"]):
         first = parent.first_item(state["level"], context.search.rewrites)
         rewrites = await context.store.rewrites(parent.id, first)
+        failures += [said.failure for said in rewrites]
         if parent.id in state["skips"]:
             door.repeat(parent, "skip")
             rewrites = [said for said in rewrites if said.author]
         if rewrites or parent.id not in state["skips"]:
             door.rewrites(parent, rewrites)
+    hold_to_limit("rewrites", state["level"], failures, context.most_failures)
     await context.store.admit(door.admitted, door.decisions)
     first = state["next_candidate"]
     return {"first_candidate": first, "next_candidate": first + len(door.admitted)}

@@ -14,6 +14,7 @@ from drpo.conf.schema import SearchSettings
 from drpo.graph.context import Context
 from drpo.graph.state import SearchState, SearchUpdate, level_candidates
 from drpo.graph.values import HIGHEST_SCORE, ROOT, Decision, Evaluation, Standing, mean
+from drpo.nodes.failures import hold_to_limit
 
 NOTHING_READABLE = "no verdict on it can be read"
 
@@ -22,7 +23,10 @@ async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate
     """The beam of the next level, or the answer."""
     context = runtime.context
     candidates = level_candidates(state)
-    standings = await _standings(candidates, context)
+    evaluations = await context.store.evaluations(candidates)
+    unscored = [_why_unscored(each) for each in evaluations]
+    hold_to_limit("evaluations", state["level"], unscored, context.most_failures)
+    standings = await _standings(candidates, evaluations, context)
     beam = await context.store.standings(state["beam"])
     terminal = context.strategy.stop(state["level"], state["level_limit"], context.order.levels)
     kept = context.strategy.keep(standings, context.search.width, beam)
@@ -54,8 +58,14 @@ def extended(limit: int, skips: int, search: SearchSettings) -> int:
     return min(limit + 1, search.levels + search.max_extension) if skips else limit
 
 
-async def _standings(candidates: Sequence[int], context: Context) -> list[Standing]:
-    evaluations = await context.store.evaluations(candidates)
+def _why_unscored(evaluation: Evaluation) -> str | None:
+    verdict = evaluation.verdict
+    return None if verdict.reward is not None else verdict.unscored or NOTHING_READABLE
+
+
+async def _standings(
+    candidates: Sequence[int], evaluations: Sequence[Evaluation], context: Context
+) -> list[Standing]:
     sums = await context.store.path_sums(candidates)
     return [
         standing(
