@@ -58,6 +58,8 @@ class Courses:
         self._queries = queries
         self._dynamic = settings.rewards.kind == "dynamic"
         self._asks = 1 if settings.models.rewriter.multiple else settings.search.rewrites
+        several = settings.models.judge.multiple
+        self._verdicts = 1 if several else settings.judge.samples
         strategy, levels = STRATEGIES[self._search.strategy], self._search.levels
         # Where the root is terminal, nothing can be skipped.
         limit = levels + self._search.max_extension if levels > 1 else levels
@@ -110,7 +112,7 @@ class Courses:
             {
                 "target": round(answers),
                 "rewarder": round(self._distinct(levels)) if self._dynamic else 0,
-                "judge": round(answers),
+                "judge": round(answers * self._verdicts),
                 "rewriter": round(rewritten * self._asks),
             },
         )

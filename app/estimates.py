@@ -221,11 +221,13 @@ class _Questions:
         """Mean tokens of a call of each role."""
         rewriter = self._settings.models.rewriter
         texts = self._settings.search.rewrites if rewriter.multiple else 1
+        judge = self._settings.models.judge
         judged = JUDGE_TOKENS * len(self._aspects)
+        verdicts = self._settings.judge.samples if judge.multiple else 1
         return {
             "target": _Size(self._mean(self._target), self._reply("target", TARGET_TOKENS)),
             "rewarder": _Size(self._mean(self._rewarder), self._reply("rewarder", REWARDER_TOKENS)),
-            "judge": _Size(self._mean(self._judge), self._reply("judge", judged)),
+            "judge": _Size(self._mean(self._judge), self._reply("judge", judged) * verdicts),
             "rewriter": _Size(
                 _tokens(self._rewriter()), texts * self._reply("rewriter", REWRITER_TOKENS)
             ),

@@ -244,6 +244,7 @@ def context_for(
         task=settings.task,
         search=settings.search,
         rewards=settings.rewards,
+        judge=settings.judge,
         strategy=STRATEGIES[settings.search.strategy],
         order=order_of(settings, queries),
         caller=caller,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +118,18 @@ def trace(path: Path) -> list[dict[str, Any]]:
         selections, verdicts = _selections(db), _verdicts(db)
         calls = {row["key"]: row for row in db.query("select * from call")}
         rewriters = {(said["parent"], said["item"]): said["call"] for said in db["rewrite"].rows}
+        rows = list(_candidates(db))
+        led = {rewriters.get((row["parent"], row["item"])) for row in rows}
+        beside = _beside(calls.values(), {*led, *_named_calls(verdicts)})
         nodes = []
-        for row in _candidates(db):
+        for row in rows:
             mine = verdicts.get(row["id"], [])
             keys = [
                 rewriters.get((row["parent"], row["item"])),
+                *beside.pop(("rewriter", row["level"], row["parent"]), ()),
                 *(key for said in mine for key in said["calls"]),
+                *beside.pop(("target", row["level"], row["id"]), ()),
+                *beside.pop(("judge", row["level"], row["id"]), ()),
             ]
             nodes.append(
                 _node(row, actions, texts)
@@ -136,6 +142,22 @@ def trace(path: Path) -> list[dict[str, Any]]:
                 }
             )
         return nodes
+
+
+def _named_calls(verdicts: Mapping[int, Sequence[Mapping[str, Any]]]) -> Iterable[str]:
+    return (key for said in verdicts.values() for each in said for key in each["calls"])
+
+
+def _beside(
+    calls: Iterable[Mapping[str, Any]], named: Container[str | None]
+) -> dict[tuple[str, int, int | None], list[str]]:
+    """Calls that no answer is taken from, by role, level and candidate: asked in vain, or again."""
+    found: dict[tuple[str, int, int | None], list[str]] = {}
+    for call in calls:
+        if call["key"] not in named:
+            place = (call["role"], call["level"], call["candidate"])
+            found.setdefault(place, []).append(call["key"])
+    return found
 
 
 def tree_sha256(db: Database) -> str:

@@ -48,7 +48,10 @@ def selection_of(aspects: str, reason: str, notes: str) -> Selection:
 
 def scores_json(verdict: Verdict) -> str:
     """The column `verdict.scores`."""
-    return dumps([asdict(score) for score in verdict.scores])
+    scores = [asdict(score) for score in verdict.scores]
+    # Only where the judge was asked several times.
+    given = [{k: v for k, v in each.items() if k != "spread" or v is not None} for each in scores]
+    return dumps(given)
 
 
 def verdict_of(scores: str, unscored: str | None, notes: str) -> Verdict:

@@ -241,6 +241,16 @@ class RewardsSettings(Strict):
         return self
 
 
+class JudgeSettings(Strict):
+    """How one answer is judged."""
+
+    samples: int = Field(default=1, ge=1, le=64)
+    """How often the judge is asked about one answer; the scores of an aspect are averaged."""
+    rubric: str | None = None
+    """What each score means, in the user's words, in place of the usual 1 (fails) to 5 (could not
+    be better)."""
+
+
 class SearchSettings(Strict):
     """How the search goes; the `paper` preset is the method as published."""
 
@@ -337,6 +347,7 @@ class Settings(Strict):
     openai: ServerSettings = ServerSettings()
     models: ModelsSettings
     rewards: RewardsSettings
+    judge: JudgeSettings = JudgeSettings()
     search: SearchSettings
     data: DataSettings
     prompts: PromptsSettings
@@ -363,4 +374,10 @@ class Settings(Strict):
         lost = missing(self.task.locked, self.root.values())
         if lost is not None:
             raise ValueError(f"task.locked: {lost!r} is no sentence of the root prompt")
+        judge = self.models.judge
+        if self.judge.samples > 1 and judge.provider != "sandbox" and judge.temperature == 0:
+            raise ValueError(
+                f"judge.samples={self.judge.samples} asks for the same verdict again and again "
+                "while models.judge.temperature=0: set it above 0, or to null"
+            )
         return self

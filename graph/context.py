@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from langgraph.runtime import RunControl
 
-from drpo.conf.schema import RewardsSettings, SearchSettings, TaskSettings
+from drpo.conf.schema import JudgeSettings, RewardsSettings, SearchSettings, TaskSettings
 from drpo.graph.requests import Answer, Request
 from drpo.graph.strategies import Strategy
 from drpo.graph.values import (
@@ -172,6 +172,7 @@ class Context:
     task: TaskSettings
     search: SearchSettings
     rewards: RewardsSettings
+    judge: JudgeSettings
     strategy: Strategy
     order: QueryOrder
     caller: Caller

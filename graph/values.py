@@ -115,6 +115,8 @@ class Score:
     rationale: str = ""
     unscored: str | None = None
     """Why there is no value."""
+    spread: float | None = None
+    """Highest minus lowest, where the judge was asked several times; `value` is then the mean."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from langgraph.runtime import Runtime
 from drpo.graph.context import Context, Place
 from drpo.graph.requests import Answer, Request
 from drpo.graph.state import EvaluationState, EvaluationUpdate
-from drpo.graph.values import Sample, Selection, Verdict
+from drpo.graph.values import Message, Sample, Selection, Verdict
 from drpo.nodes.messages import asked_again, system_and_user
-from drpo.nodes.parsing import flaw_of_verdict, read_verdict
+from drpo.nodes.parsing import flaw_of_verdict, read_verdicts
 
 SCHEMA = {
     "type": "object",
@@ -66,21 +66,26 @@ def request(
 ) -> Request[Verdict]:
     """What the judge is asked about one sample."""
     query = context.order.queries[place.query]
+    system, user = system_and_user(
+        context.templates,
+        "judge",
+        description=context.task.description,
+        aspects=selection.aspects,
+        query=query.text,
+        reference=query.reference,
+        answer=sample.text,
+    )
+    if context.judge.rubric is not None:
+        rubric = context.templates.block("rubric", "system", rubric=context.judge.rubric)
+        system = Message("system", f"{system.content}\n\n{rubric}")
     return Request(
         role="judge",
         level=place.level,
         candidate=place.candidate,
         query=place.query,
-        messages=system_and_user(
-            context.templates,
-            "judge",
-            description=context.task.description,
-            aspects=selection.aspects,
-            query=query.text,
-            reference=query.reference,
-            answer=sample.text,
-        ),
-        parse=partial(read_verdict, aspects=selection.aspects),
+        messages=(system, user),
+        n=context.judge.samples,
+        parse=partial(read_verdicts, aspects=selection.aspects),
         flaw=partial(flaw_of_verdict, aspects=selection.aspects),
         again=asked_again(context.templates),
         schema=SCHEMA,

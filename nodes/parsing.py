@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 from json_repair import repair_json
@@ -32,6 +33,7 @@ from drpo.graph.values import (
     Score,
     Selection,
     Verdict,
+    mean,
 )
 
 M = TypeVar("M", bound="_Loose")
@@ -91,6 +93,31 @@ def read_verdict(reply: Reply, *, aspects: Sequence[Aspect]) -> Verdict:
     if all(score.value is None for score in scores):
         return Verdict(scores, "no aspect has a valid score", notes)
     return Verdict(scores, None, notes)
+
+
+def read_verdicts(reply: Reply, *, aspects: Sequence[Aspect]) -> Verdict:
+    """One verdict out of one completion, or the mean of several."""
+    verdicts = [read_verdict(reply.one(n), aspects=aspects) for n in range(len(reply.texts))]
+    readable = [each for each in verdicts if each.scores]
+    if len(verdicts) == 1 or not readable:
+        return verdicts[0] if verdicts else read_verdict(reply, aspects=aspects)
+    scores = tuple(_mean_score(each) for each in zip(*(v.scores for v in readable), strict=True))
+    notes = tuple(dict.fromkeys(note for each in readable for note in each.notes))
+    lost = len(verdicts) - len(readable)
+    notes += (f"{lost} of {len(verdicts)} verdicts could not be read",) if lost else ()
+    scored = any(score.value is not None for score in scores)
+    return Verdict(scores, None if scored else "no aspect has a valid score", notes)
+
+
+def _mean_score(scores: Sequence[Score]) -> Score:
+    """With the rationale of the one that is nearest to the mean."""
+    value = mean(score.value for score in scores if score.value is not None)
+    if value is None:
+        return scores[0]
+    valid = [(score, score.value) for score in scores if score.value is not None]
+    nearest = min(valid, key=lambda each: abs(each[1] - value))[0]
+    values = [each for _, each in valid]
+    return replace(nearest, value=value, spread=max(values) - min(values))
 
 
 def read_rewrites(

@@ -30,6 +30,7 @@ BLOCKS: Mapping[str, tuple[str, ...]] = {
     "judge": ("system", "user"),
     "rewrite": ("system", "user"),
     "again": ("user",),
+    "rubric": ("system",),
     "target_chat": ("system", "example_user", "example_assistant"),
     "target_text": ("text", "stop"),
 }
@@ -50,6 +51,7 @@ VALUES: Mapping[str, frozenset[str]] = {
         }
     ),
     "again": frozenset({"reason"}),
+    "rubric": frozenset({"rubric"}),
     "target_chat": frozenset({"prompts", "example"}),
     "target_text": frozenset({"prompts", "examples", "turns"}),
 }
