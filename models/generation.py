@@ -318,7 +318,11 @@ def _pipeline(settings: LocalSettings) -> HuggingFacePipeline:
         AttributeError,
         SafetensorError,
     ) as error:
-        raise Unloadable(f"model {settings.model!r} cannot be read: {_line(error)}") from None
+        if "trust_remote_code" in str(error):
+            reason = "it comes with Python code, which is run only where trust_remote_code is true"
+        else:
+            reason = _line(error)
+        raise Unloadable(f"model {settings.model!r} cannot be read: {reason}") from None
 
 
 def _end_tokens(*known: Any) -> frozenset[int]:
