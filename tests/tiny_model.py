@@ -1,7 +1,12 @@
-"""A chat model of random weights with a tokenizer of its own, made on the spot in a second."""
+"""A chat model of random weights with a tokenizer of its own, made on the spot in a second.
+
+`python tests/tiny_model.py FOLDER --shape small` makes one by itself.
+"""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -23,40 +28,63 @@ CORPUS = (
     "# Query\nHow do I cook rice?\n\n# Answer\nRinse it, add water, and wait.",
     "The quick brown fox jumps over the lazy dog, 0123456789 times!",
 )
+SHAPES: Mapping[str, Mapping[str, float]] = {
+    "tiny": {
+        "vocab_size": 384,
+        "hidden_size": 32,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.4,
+    },
+    "small": {
+        "vocab_size": 384,
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.1,
+    },
+    "8b": {
+        "vocab_size": 128_256,
+        "hidden_size": 4096,
+        "intermediate_size": 14_336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+}
+"""`8b` is Llama 3's."""
 
 
 def tiny_model(
     folder: Path,
     *,
     template: Template = "full",
-    vocabulary: int = 384,
-    width: int = 32,
-    layers: int = 2,
+    shape: str = "tiny",
     context: int = 2048,
-    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
 ) -> Path:
     """`folder`, with the model in it."""
     logging.disable_progress_bar()
-    tokenizer = _tokenizer(vocabulary)
+    tokenizer = _tokenizer()
     if template != "none":
         tokenizer.chat_template = _template(template)
     tokenizer.save_pretrained(folder)
-    shape = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        intermediate_size=width * 3,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+    config = LlamaConfig(
         max_position_embeddings=context,
         bos_token_id=SPECIAL.index("<|begin|>"),
         eos_token_id=SPECIAL.index("<|end|>"),
         pad_token_id=SPECIAL.index("<|pad|>"),
-        initializer_range=0.4,
+        dtype=dtype,
+        **SHAPES[shape],
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        LlamaForCausalLM(shape).save_pretrained(folder)
+    with torch.random.fork_rng(), torch.device(device):
+        torch.manual_seed(0)
+        LlamaForCausalLM._from_config(config).save_pretrained(folder)
     return folder
 
 
@@ -70,13 +98,13 @@ def _template(kind: Template) -> str:
     )
 
 
-def _tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+def _tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level, as Llama 3's: every text has tokens, and a sentence begins with `<|begin|>`."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
+        vocab_size=384,
         special_tokens=list(SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -88,3 +116,19 @@ def _tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token="<|begin|>", eos_token="<|end|>", pad_token="<|pad|>"
     )
+
+
+def main() -> None:
+    """One model in one folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--shape", choices=SHAPES, default="tiny")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    dtype = getattr(torch, given.dtype)
+    tiny_model(given.folder, shape=given.shape, dtype=dtype, device=given.device)
+
+
+if __name__ == "__main__":
+    main()
