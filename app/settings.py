@@ -36,6 +36,8 @@ LONGEST_SHOWN = 80
 """Characters of a wrong value that are shown."""
 COMPOSING = threading.Lock()
 """Hydra has one state per process; searches side by side compose in threads."""
+PROVIDERS = ("sandbox", "openai", "huggingface")
+"""Pydantic puts them into the path of a setting of a role."""
 RESUMABLE = ("budget.", "concurrency", "storage.", "ledger.")
 """What may change when a run is resumed; anything else would be another search."""
 FORKABLE_NOT = ("data.", "own", "experiment")
@@ -222,7 +224,7 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"] if part not in ("sandbox", "openai"))
+    place = ".".join(str(part) for part in first["loc"] if part not in PROVIDERS)
     if first["type"] == "extra_forbidden":
         return f"{place!r} is no setting; {nearest(place, _known_keys())}"
     message = first["msg"].removeprefix("Value error, ")

@@ -198,7 +198,46 @@ class OpenAISettings(RemoteSettings):
     """Send the index of the sample as `seed`; false for servers that refuse it."""
 
 
-AnyModelSettings = Annotated[SandboxSettings | OpenAISettings, Field(discriminator="provider")]
+def _named(model: object) -> object:
+    if model is None:
+        raise ValueError("name a folder with a model, or a model on the Hugging Face hub")
+    return model
+
+
+class LocalSettings(ModelSettings):
+    """A model in this process, through transformers; needs `pip install 'drpo[local]'`."""
+
+    # A frozen field may be narrower than in the class above; pyright does not know that it is.
+    provider: Literal["huggingface"]
+    model: Annotated[str, BeforeValidator(_named), Field(min_length=1)]
+    """A folder with config.json, a tokenizer and *.safetensors, or a name on the hub."""
+    temperature: float | None = Field(default=0.0, ge=0, le=2)
+    """Of its draws; null for what the model's own generation_config.json says."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Share of the likeliest tokens it draws from; null for what the model itself says, or all."""
+    max_tokens: int = Field(default=512, ge=1)  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Most tokens of one answer."""
+    json_schema: Literal[False] = False  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Nothing holds a local model to a JSON schema; it is asked for JSON in words alone."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; null for the newest."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the weights; `auto` takes them as they were saved."""
+    device: str | None = None
+    """`cpu`, `cuda:0`, or `auto` to spread it over all; null for a GPU where there is one."""
+    quantization: Literal["8bit", "4bit"] | None = None
+    """Smaller weights, by bitsandbytes; null for none."""
+    batch_size: int = Field(default=64, ge=1, le=4_096)
+    """Most answers that are written side by side; halved whenever memory does not suffice."""
+    batch_wait_ms: float = Field(default=5.0, ge=0, le=10_000)
+    """How long a batch that is not full waits for one more request."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model; it may do anything that you may."""
+
+
+AnyModelSettings = Annotated[
+    SandboxSettings | OpenAISettings | LocalSettings, Field(discriminator="provider")
+]
 
 
 class ModelsSettings(Strict):

@@ -1,4 +1,8 @@
-"""Makes the provider of each role from its settings, and closes what they share."""
+"""Makes the provider of each role from its settings, and closes what they share.
+
+The one place that tells the kinds of settings apart. What a kind needs beyond the standard library
+is imported where a role is of that kind: the OpenAI packages take half a second, PyTorch several.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,16 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from drpo.conf.schema import ModelsSettings, OpenAISettings
+from drpo.conf.schema import (
+    AnyModelSettings,
+    LocalSettings,
+    ModelsSettings,
+    OpenAISettings,
+    SandboxSettings,
+)
 from drpo.graph.errors import RunFailed
 from drpo.graph.values import ROLES, Role
+from drpo.models import local
 from drpo.models.keys import api_key, header_values
 from drpo.models.prices import FREE
 from drpo.models.provider import Call, Completion, Limits, Provider
@@ -21,12 +32,15 @@ if TYPE_CHECKING:
 def check_providers(settings: ModelsSettings) -> None:
     """Raises BadInput when a provider lacks what it needs from the user."""
     for role in ROLES:
-        chosen = getattr(settings, role)
-        if isinstance(chosen, OpenAISettings):
-            api_key(chosen)
-            header_values(chosen)
-        else:
-            Sandbox(chosen, role)
+        chosen: AnyModelSettings = getattr(settings, role)
+        match chosen:
+            case OpenAISettings():
+                api_key(chosen)
+                header_values(chosen)
+            case LocalSettings():
+                local.check_local(chosen, role)
+            case SandboxSettings():
+                Sandbox(chosen, role)
 
 
 class Silent:
@@ -56,38 +70,55 @@ async def silent_providers(settings: ModelsSettings) -> AsyncIterator[Mapping[Ro
     """In place of `open_providers` where nothing but the ledger may answer; needs no key."""
     providers: dict[Role, Provider] = {}
     for role in ROLES:
-        chosen = getattr(settings, role)
-        if isinstance(chosen, OpenAISettings):
-            from drpo.models.openai import NAME, parameters_of  # noqa: PLC0415 - see below
-
-            known = (NAME, parameters_of(chosen))
-        else:
-            sandbox = Sandbox(chosen, role)
-            known = (sandbox.name, sandbox.parameters)
-        providers[role] = Silent(*known, multiple=chosen.multiple, asks=chosen.asks)
+        chosen: AnyModelSettings = getattr(settings, role)
+        name, parameters = _known(chosen, role)
+        providers[role] = Silent(name, parameters, multiple=chosen.multiple, asks=chosen.asks)
     yield providers
+
+
+def _known(chosen: AnyModelSettings, role: Role) -> tuple[str, Mapping[str, Any]]:
+    """What of a provider is in the ledger's keys."""
+    match chosen:
+        case OpenAISettings():
+            from drpo.models import openai  # noqa: PLC0415 - see above
+
+            return openai.NAME, openai.parameters_of(chosen)
+        case LocalSettings():
+            return local.NAME, local.parameters_of(chosen)
+        case SandboxSettings():
+            sandbox = Sandbox(chosen, role)
+            return sandbox.name, sandbox.parameters
 
 
 @asynccontextmanager
 async def open_providers(
     settings: ModelsSettings,
 ) -> AsyncIterator[Mapping[Role, Provider]]:
-    """The provider of every role; the OpenAI packages are imported only where one needs them."""
+    """The provider of every role. Raises BadInput or ProviderRefused."""
     async with AsyncExitStack() as stack:
-        client: httpx2.AsyncClient | None = None
-        providers: dict[Role, Provider] = {}
-        for role in ROLES:
-            chosen = getattr(settings, role)
-            if isinstance(chosen, OpenAISettings):
-                # Half a second of imports that a run on the sandbox need not wait for.
-                from drpo.models.openai import (  # noqa: PLC0415 - see above
-                    OpenAIProvider,
-                    http_client,
-                )
+        opening = _Opening(stack)
+        yield {role: await opening.provider(getattr(settings, role), role) for role in ROLES}
 
-                if client is None:
-                    client = await stack.enter_async_context(http_client())
-                providers[role] = OpenAIProvider(chosen, client)
-            else:
-                providers[role] = Sandbox(chosen, role)
-        yield providers
+
+class _Opening:
+    """What the providers of a run share: one HTTP client, one thread of local models."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._client: httpx2.AsyncClient | None = None
+        self._local: local.LocalModels | None = None
+
+    async def provider(self, chosen: AnyModelSettings, role: Role) -> Provider:
+        match chosen:
+            case OpenAISettings():
+                from drpo.models import openai  # noqa: PLC0415 - see above
+
+                if self._client is None:
+                    self._client = await self._stack.enter_async_context(openai.http_client())
+                return openai.OpenAIProvider(chosen, self._client)
+            case LocalSettings():
+                if self._local is None:
+                    self._local = await self._stack.enter_async_context(local.local_models())
+                return await self._local.provider(chosen, role)
+            case SandboxSettings():
+                return Sandbox(chosen, role)

@@ -79,4 +79,5 @@ def read_sample(reply: Reply, *, fine: Container[Outcome] = FINE) -> Sample:
     text = reply.texts[0] if reply.texts else ""
     if outcome in fine and text.strip():
         return Sample(text)
-    return Sample("", f"no answer of the target: {reason or 'it is empty'}")
+    hint = " (models.target.max_tokens, .accept_truncated)" if outcome == "truncated" else ""
+    return Sample("", f"no answer of the target: {reason or 'it is empty'}{hint}")

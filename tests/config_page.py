@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from drpo.conf.schema import OpenAISettings, SandboxSettings, Settings
+from drpo.conf.schema import LocalSettings, OpenAISettings, SandboxSettings, Settings
 from drpo.graph.values import ROLES
 from drpo.settings import CONFIG_MODULE, _composed, choices, groups
 
@@ -28,7 +28,11 @@ searches one after another.
 """
 TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 BOUNDS = (("ge", "from {}"), ("gt", "above {}"), ("le", "to {}"), ("lt", "below {}"))
-PROVIDERS: dict[str, type[BaseModel]] = {"sandbox": SandboxSettings, "openai": OpenAISettings}
+PROVIDERS: dict[str, type[BaseModel]] = {
+    "sandbox": SandboxSettings,
+    "openai": OpenAISettings,
+    "huggingface": LocalSettings,
+}
 
 
 def page() -> str:
@@ -109,7 +113,7 @@ def _of_type(kind: Any, metadata: list[Any]) -> str:
     if origin is Annotated:
         return _of_type(inner[0], [*metadata, *inner[1:]])
     if origin is Literal:
-        return ", ".join(str(each) for each in inner)
+        return ", ".join("false" if each is False else str(each) for each in inner)
     if origin in (Union, UnionType):
         some = [_of_type(each, metadata) for each in inner if each is not NoneType]
         return " or ".join([*some, "null"] if NoneType in inner else some)

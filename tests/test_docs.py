@@ -14,11 +14,11 @@ import config_page
 import faults_page
 import pytest
 from openai_server import OpenAIServer
+from tiny_model import tiny_model
 
 import drpo
 from drpo.cli import main
 from drpo.graph.build import draw
-from drpo.graph.values import ROLES
 from drpo.settings import choices, groups
 
 ROOT = Path(__file__).parents[1]
@@ -200,13 +200,15 @@ def test_every_row_of_the_faults_has_a_test_that_the_page_names() -> None:
 async def test_every_choice_of_the_configuration_runs(
     choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two levels of a search with each of them, the OpenAI ones on a local server."""
+    """Two levels of a search with each of them, on a local server or a tiny local model."""
     monkeypatch.setenv("OPENAI_API_KEY", "local")
-    words = [choice.replace("provider=", "provider@models.judge=")]
+    local = choice in ("models=local", "provider=huggingface")
+    words = [choice.replace("provider=", f"provider@models.{'target' if local else 'judge'}=")]
+    if local:
+        words += [f"models.target.model={tiny_model(tmp_path / 'tiny')}"]
     async with OpenAIServer() as server:
-        if "openai" in choice:
-            roles = ["judge"] if choice.startswith("provider") else list(ROLES)
-            words += [f"models.{role}.base_url={server.base_url}" for role in roles]
+        if choice.startswith("models=") or "openai" in choice:
+            words += [f"openai.base_url={server.base_url}"]
         result = await drpo.optimize(*words, "search.levels=2", runs=tmp_path)
     assert result.summary["status"] == "done"
     assert result.path_value is not None
