@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ from drpo.conf.schema import Settings
 from drpo.config_file import own_words
 from drpo.estimates import Estimate, estimate_of
 from drpo.graph.values import Query
+from drpo.models.providers import open_providers
 from drpo.queries import load_queries, own_queries
 from drpo.review import NO_CHANGES, Changes, check
 from drpo.run import Observer, SearchFunction, first_search, new_run, search
@@ -68,15 +69,18 @@ async def resume(
     runs: str | Path = DEFAULT_FOLDER,
     observer: Observer | None = None,
     changes: Changes = NO_CHANGES,
+    trusted: Collection[str] = (),
 ) -> Result:
     """Go on with the run whose id begins with `run`, or the newest.
 
     `changes` are a person's, to a beam under review (`search.review=true`). `overrides` may change
-    `budget.*`, `concurrency`, `storage.*` and `ledger.*`. Raises as `optimize` does.
+    `budget.*`, `concurrency`, `storage.*` and `ledger.*`. `trusted` are the classes that a run on
+    models of LangChain may import; `optimize` was told of them. Raises as `optimize` does.
     """
     stored = resumable(find_run(Path(runs), run), overrides)
     check(changes, stored)
-    return await _finish(stored, observer, partial(search, changes=changes))
+    providers = partial(open_providers, trusted=trusted)
+    return await _finish(stored, observer, partial(search, providers=providers, changes=changes))
 
 
 def estimate(

@@ -106,6 +106,10 @@ def resume(
         list[Path] | None,
         typer.Option("--add", metavar="FILE", help="Under review: one more prompt."),
     ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option("--trust", metavar="CLASS", help="A model class that the run may import."),
+    ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
@@ -117,6 +121,7 @@ def resume(
         from drpo.api import resumable
         from drpo.checkpoints.runs import find_run
         from drpo.launch import run_to_end
+        from drpo.models.providers import open_providers
         from drpo.prompt_files import read_changes
         from drpo.review import check
         from drpo.run import search
@@ -125,7 +130,8 @@ def resume(
         changes = read_changes(edit or (), drop or (), add or ())
         stored = resumable(find_run(runs, name), overrides)
         check(changes, stored)
-        begin = partial(search, changes=changes)
+        providers = partial(open_providers, trusted=trust or ())
+        begin = partial(search, providers=providers, changes=changes)
         run_to_end(stored, runs=runs, as_json=as_json, begin=begin)
 
 

@@ -16,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf.errors import OmegaConfBaseException
 
 from drpo.graph.errors import BadInput
+from drpo.graph.values import ROLES
 from drpo.settings import COMPOSING, choices, groups, nearest, sections
 
 DEFAULT_FILE = Path("drpo.yaml")
@@ -75,7 +76,23 @@ def _as_config(path: Path, values: Mapping[Any, Any]) -> dict[str, Any]:
             chosen.append(_choice(path, name, value))
         elif value is not None:
             settings[name] = value
+    chosen += _providers(path, settings.get("models"))
     return {"defaults": chosen, **_beside(path.parent, settings)}
+
+
+def _providers(path: Path, models: Any) -> list[dict[str, str]]:
+    """`models: {judge: {provider: langchain}}` chooses all that such a provider knows."""
+    roles = models if isinstance(models, dict) else {}
+    named = {role: said.get("provider") for role, said in roles.items() if isinstance(said, dict)}
+    for role, provider in named.items():
+        if provider is not None and provider not in choices("provider"):
+            there = nearest(str(provider), choices("provider"))
+            raise BadInput(f"{path}: models.{role}.provider: there is no {provider!r}; {there}")
+    return [
+        {f"override /provider@models.{role}": provider}
+        for role, provider in named.items()
+        if role in ROLES and provider is not None
+    ]
 
 
 def _choice(path: Path, group: str, wanted: Any) -> dict[str, str]:

@@ -36,7 +36,7 @@ LONGEST_SHOWN = 80
 """Characters of a wrong value that are shown."""
 COMPOSING = threading.Lock()
 """Hydra has one state per process; searches side by side compose in threads."""
-PROVIDERS = ("sandbox", "openai", "huggingface")
+PROVIDERS = ("sandbox", "openai", "huggingface", "langchain")
 """Pydantic puts them into the path of a setting of a role."""
 RESUMABLE = ("budget.", "concurrency", "storage.", "ledger.")
 """What may change when a run is resumed; anything else would be another search."""

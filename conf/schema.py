@@ -34,6 +34,19 @@ def _without_secrets(address: str | None) -> str | None:
 
 
 Address = Annotated[str | None, AfterValidator(_without_secrets)]
+_SECRET_OPTION = re.compile(r"api_?key|token$|secret|password|credential", re.IGNORECASE)
+
+
+def _open(options: dict[str, Any]) -> dict[str, Any]:
+    """Without keys."""
+    for name in options:
+        if _SECRET_OPTION.search(name):
+            raise ValueError(
+                f"option {name!r} would be stored as it is: give the key in the environment"
+            )
+    return options
+
+
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|credential", re.IGNORECASE)
 FROM_ENVIRONMENT = "env:"
@@ -55,7 +68,7 @@ Headers = Annotated[
 ]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 """Of an environment variable; a key in its place is refused."""
-SECRETIVE = ("base_url", "api_key_env", "headers")
+SECRETIVE = ("base_url", "api_key_env", "headers", "options")
 """Settings in which somebody may have put a secret: what they are is never said."""
 
 
@@ -198,6 +211,24 @@ class OpenAISettings(RemoteSettings):
     """Send the index of the sample as `seed`; false for servers that refuse it."""
 
 
+class LangchainSettings(RemoteSettings):
+    """Any chat model of LangChain, by the path of its class."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    provider: Literal["langchain"]
+    target_: str = Field(alias="_target_", pattern=r"^[A-Za-z_][\w.]*\.[A-Za-z_]\w*$")
+    """Of the class, e.g. langchain_anthropic.ChatAnthropic; keys come from its own variables."""
+    multiple: Literal[False] = False  # pyright: ignore[reportIncompatibleVariableOverride]
+    """LangChain knows no common way to ask for several completions."""
+    json_schema: Literal[False] = False  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Nor for JSON; it is asked for in words alone."""
+    options: Annotated[
+        dict[str, Any], BeforeValidator(lambda given: given or {}), AfterValidator(_open)
+    ] = {}
+    """More of what the class takes; no keys, because they would be stored."""
+
+
 def _named(model: object) -> object:
     if model is None:
         raise ValueError("name a folder with a model, or a model on the Hugging Face hub")
@@ -236,7 +267,8 @@ class LocalSettings(ModelSettings):
 
 
 AnyModelSettings = Annotated[
-    SandboxSettings | OpenAISettings | LocalSettings, Field(discriminator="provider")
+    SandboxSettings | OpenAISettings | LocalSettings | LangchainSettings,
+    Field(discriminator="provider"),
 ]
 
 

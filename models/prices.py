@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from drpo.conf.schema import AnyModelSettings, OpenAISettings
+from drpo.conf.schema import AnyModelSettings, OpenAISettings, RemoteSettings
 
 OTHER_SERVER = ("OPENAI_API_BASE", "OPENAI_BASE_URL")
 """With one of these the SDK asks another server, though `base_url` is null."""
@@ -44,7 +44,7 @@ FREE = Price(0.0, 0.0, 0.0)
 
 def price_of(settings: AnyModelSettings) -> Price | None:
     """The price of a role's model; None where it is unknown."""
-    if not isinstance(settings, OpenAISettings):
+    if not isinstance(settings, RemoteSettings):
         return FREE
     listed, prompt, completion = _listed(settings), settings.price_in, settings.price_out
     if listed is None and (prompt is None or completion is None):
@@ -59,7 +59,7 @@ def price_of(settings: AnyModelSettings) -> Price | None:
 
 def is_listed(settings: AnyModelSettings) -> bool:
     """Whether any part of the role's price is the list's, and not the user's own."""
-    if not isinstance(settings, OpenAISettings) or _listed(settings) is None:
+    if not isinstance(settings, RemoteSettings) or _listed(settings) is None:
         return False
     return settings.price_in is None or settings.price_out is None
 
@@ -69,7 +69,9 @@ def listed_at() -> str:
     return str(_file()["date"])
 
 
-def _listed(settings: OpenAISettings) -> Price | None:
+def _listed(settings: RemoteSettings) -> Price | None:
+    if not isinstance(settings, OpenAISettings):
+        return None
     if settings.base_url is not None or any(os.environ.get(name) for name in OTHER_SERVER):
         return None
     models = _file()["models"]

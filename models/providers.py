@@ -6,12 +6,13 @@ is imported where a role is of that kind: the OpenAI packages take half a second
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from drpo.conf.schema import (
     AnyModelSettings,
+    LangchainSettings,
     LocalSettings,
     ModelsSettings,
     OpenAISettings,
@@ -29,8 +30,12 @@ if TYPE_CHECKING:
     import httpx2
 
 
-def check_providers(settings: ModelsSettings) -> None:
-    """Raises BadInput when a provider lacks what it needs from the user."""
+def check_providers(settings: ModelsSettings, trusted: Collection[str] | None = None) -> None:
+    """Raises BadInput when a provider lacks what it needs from the user.
+
+    `trusted` are the classes that may be imported; None for whatever the settings name, which is
+    for settings that the user's own command made.
+    """
     for role in ROLES:
         chosen: AnyModelSettings = getattr(settings, role)
         match chosen:
@@ -39,6 +44,10 @@ def check_providers(settings: ModelsSettings) -> None:
                 header_values(chosen)
             case LocalSettings():
                 local.check_local(chosen, role)
+            case LangchainSettings():
+                from drpo.models import langchain  # noqa: PLC0415 - see above
+
+                langchain.check_langchain(chosen, role, trusted)
             case SandboxSettings():
                 Sandbox(chosen, role)
 
@@ -85,6 +94,10 @@ def _known(chosen: AnyModelSettings, role: Role) -> tuple[str, Mapping[str, Any]
             return openai.NAME, openai.parameters_of(chosen)
         case LocalSettings():
             return local.NAME, local.parameters_of(chosen)
+        case LangchainSettings():
+            from drpo.models import langchain  # noqa: PLC0415 - see above
+
+            return langchain.NAME, langchain.parameters_of(chosen)
         case SandboxSettings():
             sandbox = Sandbox(chosen, role)
             return sandbox.name, sandbox.parameters
@@ -92,19 +105,20 @@ def _known(chosen: AnyModelSettings, role: Role) -> tuple[str, Mapping[str, Any]
 
 @asynccontextmanager
 async def open_providers(
-    settings: ModelsSettings,
+    settings: ModelsSettings, trusted: Collection[str] | None = None
 ) -> AsyncIterator[Mapping[Role, Provider]]:
-    """The provider of every role. Raises BadInput or ProviderRefused."""
+    """The provider of every role, `trusted` as above. Raises BadInput or ProviderRefused."""
     async with AsyncExitStack() as stack:
-        opening = _Opening(stack)
+        opening = _Opening(stack, trusted)
         yield {role: await opening.provider(getattr(settings, role), role) for role in ROLES}
 
 
 class _Opening:
     """What the providers of a run share: one HTTP client, one thread of local models."""
 
-    def __init__(self, stack: AsyncExitStack) -> None:
+    def __init__(self, stack: AsyncExitStack, trusted: Collection[str] | None) -> None:
         self._stack = stack
+        self._trusted = trusted
         self._client: httpx2.AsyncClient | None = None
         self._local: local.LocalModels | None = None
 
@@ -113,12 +127,23 @@ class _Opening:
             case OpenAISettings():
                 from drpo.models import openai  # noqa: PLC0415 - see above
 
-                if self._client is None:
-                    self._client = await self._stack.enter_async_context(openai.http_client())
-                return openai.OpenAIProvider(chosen, self._client)
+                return openai.OpenAIProvider(chosen, await self._http_client())
             case LocalSettings():
                 if self._local is None:
                     self._local = await self._stack.enter_async_context(local.local_models())
                 return await self._local.provider(chosen, role)
+            case LangchainSettings():
+                from drpo.models import langchain  # noqa: PLC0415 - see above
+
+                made = langchain.check_langchain(chosen, role, self._trusted)
+                client = await self._http_client() if langchain.takes_client(made) else None
+                return langchain.LangchainProvider(chosen, role, made, client)
             case SandboxSettings():
                 return Sandbox(chosen, role)
+
+    async def _http_client(self) -> httpx2.AsyncClient:
+        from drpo.models import openai  # noqa: PLC0415 - see above
+
+        if self._client is None:
+            self._client = await self._stack.enter_async_context(openai.http_client())
+        return self._client
