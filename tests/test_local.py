@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import sys
 import time
@@ -11,6 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +186,21 @@ async def test_stop_sequences_stop_and_are_cut_off(style: str, folder: Path) -> 
     assert done.finish_reasons == ("stop",)
     assert (done.completion_tokens or 0) < (free.completion_tokens or 0)
     assert stop not in other.texts[0]
+
+
+@pytest.mark.parametrize("kind", [r"\s", r"\w\s", r"[^\x00-\x7f\ufffd]"])
+async def test_a_stop_sequence_may_be_white_or_of_several_bytes(kind: str, folder: Path) -> None:
+    """It is taken out of texts that were drawn without it."""
+    calls = [asking("Hello", sample=at) for at in range(12)]
+    async with opened(folder, temperature=1.0, max_tokens=150) as provider:
+        free = await asyncio.gather(*(provider.complete(call) for call in calls))
+        texts = [done.texts[0] for done in free]
+        found = [re.search(kind, text[5:-5]) for text in texts]
+        [(at, stop), *_] = [(at, match[0]) for at, match in enumerate(found) if match]
+        done = await provider.complete(replace(calls[at], stop=(stop,)))
+    assert done.texts[0] == texts[at].split(stop, 1)[0]
+    assert done.finish_reasons == ("stop",)
+    assert (done.completion_tokens or 0) < 150
 
 
 async def test_a_base_model_continues_the_text_as_it_is(tmp_path: Path) -> None:
