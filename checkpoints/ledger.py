@@ -20,7 +20,7 @@ _COLUMNS = (
 _MARKS = ", ".join("?" * len(_COLUMNS.split(",")))
 _ADD_CALL = f"insert or ignore into call ({_COLUMNS}) values ({_MARKS})"
 _TAKE_OVER = f"insert or ignore into call ({_COLUMNS}, inherited) values ({_MARKS}, 1)"
-_FIND = "select texts, finish_reasons, outcome from call where key = ?"
+_FIND = "select texts, finish_reasons, completion_tokens, outcome from call where key = ?"
 
 
 class SqliteLedger:
@@ -61,11 +61,11 @@ class SqliteLedger:
             rows = await self._store.read(_FIND, (key,))
         if not rows:
             return None
-        [(texts, reasons, outcome)] = rows
+        [(texts, reasons, tokens, outcome)] = rows
         hashes = json.loads(texts)
         bodies = await self._store.texts(sorted(set(hashes)))
-        reply = Reply(tuple(bodies[each] for each in hashes), tuple(json.loads(reasons)))
-        return reply, outcome
+        said = tuple(bodies[each] for each in hashes)
+        return Reply(said, tuple(json.loads(reasons)), tokens), outcome
 
     async def _take_over(self, key: str) -> bool:
         """The row and the texts of the run that `ledger.reuse` names, as inherited."""

@@ -40,10 +40,13 @@ class Reply:
     finish_reasons: tuple[str, ...] = ()
     """Per text: `stop`, `length`, `content_filter`, `refusal`, `context_overflow`, or the
     provider's own word; may be empty."""
+    tokens: int = 0
+    """Of all texts and of what was thought before them; 0 where nobody counts."""
 
     def one(self, index: int) -> Reply:
         """Completion `index` by itself."""
-        return Reply(self.texts[index : index + 1], self.finish_reasons[index : index + 1])
+        share = -(-self.tokens // max(1, len(self.texts)))
+        return Reply(self.texts[index : index + 1], self.finish_reasons[index : index + 1], share)
 
     def ended(self, index: int = 0) -> tuple[Outcome, str]:
         """How completion `index` ended, and in words what was wrong with it."""

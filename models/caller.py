@@ -8,6 +8,7 @@ as the role's settings say. What a reply means is the request's own business.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ LEAST_ROOM = 256
 """Tokens; twice as many at least have room where an answer was cut off."""
 NEXT_TRY = 1_000_003
 """Between the seeds of two tries of one sample: no search takes so many samples."""
+STOPPING = "the run is stopping"
 FINAL: frozenset[Outcome] = frozenset({"refusal", "content_filter", "context_overflow"})
 """The same question would end like this again."""
 
@@ -76,6 +78,11 @@ class LedgeredCaller:
         for role, parameter in past.left_out:
             providers[role].leave_out(parameter)
         self._say = say
+        self._marked: set[str] = set()
+        """Calls whose reply was found to be unreadable."""
+        self._on_the_wire: set[str] = set()
+        """Calls that may be paid for already."""
+        self._stopped: ProviderStopped | None = None
         self._closing = False
 
     async def ask(self, request: Request[T]) -> Answer[T]:
@@ -97,9 +104,15 @@ class LedgeredCaller:
         return Answer(request.parse(joined), tuple(dict.fromkeys(key for key, _ in usable)))
 
     async def aclose(self, grace_s: float | None = None) -> None:
-        """Start nothing more; wait for what is in flight, at most `grace_s`, then cancel it."""
+        """Start nothing more; wait for what is in flight, at most `grace_s`, then cancel it.
+
+        What only waits for its turn is cancelled at once: a server may have named an hour.
+        """
         self._closing = True
         late = set(self._in_flight.values())
+        for key, task in self._in_flight.items():
+            if key not in self._on_the_wire:
+                task.cancel()
         if not late:
             return
         try:
@@ -156,7 +169,7 @@ class LedgeredCaller:
         text = reply.texts[0] if reply.texts else ""
         if outcome == "truncated":
             room = self._providers[request.role].parameters.get("max_tokens")
-            room = room or max(LEAST_ROOM, _estimate(text))
+            room = room or max(LEAST_ROOM, reply.tokens, _estimate(text))
             return replace(request, room=int(room) * 2**asked)
         if outcome == "invalid" and request.again is not None:
             turns = request.again(text, reason)
@@ -165,6 +178,9 @@ class LedgeredCaller:
 
     async def _mark(self, key: str, role: Role) -> None:
         """The reply turned out to be unreadable."""
+        if key in self._marked:
+            return
+        self._marked.add(key)
         if await self._ledger.mark_invalid(key):
             self.usage.roles[role].count("invalid")
 
@@ -188,25 +204,45 @@ class LedgeredCaller:
             task.exception()
 
     async def _obtain(self, key: str, request: Request[Any]) -> tuple[Reply, Outcome]:
-        known = await self._ledger.find(key)
-        if known is not None:
-            await self._count_hit(key, request.role)
-            reply, outcome = known
-            return _without_thinking(reply), outcome
+        try:
+            known = await self._ledger.find(key)
+            if known is not None:
+                await self._count_hit(key, request.role)
+                reply, outcome = known
+                return _without_thinking(reply), outcome
+            record = await self._paid(key, request)
+        except asyncio.CancelledError:
+            if key in self._on_the_wire:
+                raise
+            raise RunPaused(STOPPING) from None
+        finally:
+            self._on_the_wire.discard(key)
+        return _without_thinking(_reply_of(record)), record.outcome
+
+    async def _paid(self, key: str, request: Request[Any]) -> CallRecord:
         self._ledger.ensure_healthy()
         # The budget last: what waits for its turn would pass limits that are used up by then.
         async with self._of_role[request.role], self._limit:
             expected = self._expected(request)
             async with self._budget.holding(expected):
-                if self._closing:
-                    raise RunPaused("the run is stopping")
+                self._ensure_open()
                 self._ledger.ensure_healthy()
-                record = await self._call(key, request, expected)
+                attempts: list[Attempt] = []
+                try:
+                    record = await self._call(key, request, expected, attempts)
+                except RunPaused:
+                    await self._ledger.record_failure(key, attempts)
+                    raise
                 await self._ledger.record(record)
                 self._count_call(request.role, record)
-        completion = record.completion
-        reply = Reply(completion.texts, completion.finish_reasons)
-        return _without_thinking(reply), record.outcome
+        return record
+
+    def _ensure_open(self) -> None:
+        """Nobody is asked any more once one call has stopped the run."""
+        if self._stopped is not None:
+            raise type(self._stopped)(str(self._stopped))
+        if self._closing:
+            raise RunPaused(STOPPING)
 
     def _expected(self, request: Request[Any]) -> Expected:
         """Its prompt, and completions of the length that is usual for the role."""
@@ -222,37 +258,31 @@ class LedgeredCaller:
             self._limiters[role] = limiter_of(self._providers[role].limits)
         return self._limiters[role]
 
-    async def _call(self, key: str, request: Request[Any], expected: Expected) -> CallRecord:
+    async def _call(
+        self, key: str, request: Request[Any], expected: Expected, attempts: list[Attempt]
+    ) -> CallRecord:
         provider, limiter = self._providers[request.role], self._limiter(request.role)
-        call = Call(
-            messages=request.messages,
-            sample=request.sample + NEXT_TRY * request.tries,
-            n=request.n,
-            schema=request.schema,
-            stop=request.stop,
-            room=request.room,
-        )
+        call = _call_of(request)
         backoff = random.Random(f"{self._seed}:backoff:{key}")
-        attempts: list[Attempt] = []
-        until = time.monotonic() + provider.limits.deadline_s
+        until: float | None = None
         while True:
-            known = frozenset(self._left_out)
-            started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
             async with limiter.turn(expected.tokens) as began:
-                clock = time.monotonic()
-                try:
-                    completion = await provider.complete(call)
-                except TransportError as error:
-                    problem = error
-                else:
-                    attempts.append(Attempt(started_at, time.monotonic() - clock, None))
-                    record = _record(key, request, provider, completion, attempts)
+                self._ensure_open()
+                if request.n > 1 and not provider.multiple:
+                    raise _OneByOne
+                known = frozenset(self._left_out)
+                until = until or time.monotonic() + provider.limits.deadline_s
+                self._on_the_wire.add(key)
+                answered = await _attempt(provider, call, until, attempts)
+                if isinstance(answered, Completion):
+                    record = _record(key, request, provider, answered, attempts)
                     limiter.went_well()
                     limiter.correct(record.tokens - expected.tokens)
                     return record
-                attempts.append(Attempt(started_at, time.monotonic() - clock, str(problem)))
+                self._on_the_wire.discard(key)
+                problem = answered
                 if problem.busy:
-                    limiter.was_busy(began, problem.wait_s)
+                    limiter.was_busy(began, _bearable(problem, provider))
             if problem.ended is not None:
                 return _record(key, request, provider, _ended(problem.ended, call), attempts)
             if problem.parameter is not None and (request.role, problem.parameter) not in known:
@@ -262,10 +292,11 @@ class LedgeredCaller:
                 continue
             wait_s = self._wait(problem, len(attempts), provider, backoff)
             if wait_s is None or time.monotonic() + wait_s > until:
-                await self._ledger.record_failure(key, attempts)
                 stopped = ProviderRefused if problem.refused else ProviderStopped
-                raise stopped(f"{request.role}: {problem}")
-            await asyncio.sleep(wait_s)
+                self._stopped = self._stopped or stopped(f"{request.role}: {problem}")
+                self._ensure_open()
+            else:
+                await asyncio.sleep(wait_s)
 
     async def _leave_out(self, role: Role, parameter: str, reason: str) -> None:
         """For the rest of the run, said once."""
@@ -285,7 +316,7 @@ class LedgeredCaller:
         if not problem.retry or tries >= limits.attempts or self._closing:
             return None
         if problem.wait_s is not None:
-            return problem.wait_s if problem.wait_s <= limits.patience_s else None
+            return _bearable(problem, provider)
         longest: float = min(FIRST_BACKOFF_S * 2.0 ** (tries - 1), LONGEST_BACKOFF_S)
         return longest * backoff.uniform(0.5, 1.0)
 
@@ -301,6 +332,48 @@ class LedgeredCaller:
         usage.cost_usd += record.cost_usd or 0.0
         usage.unpriced += record.cost_usd is None
         usage.count(record.outcome)
+
+
+def _call_of(request: Request[Any]) -> Call:
+    return Call(
+        messages=request.messages,
+        sample=request.sample + NEXT_TRY * request.tries,
+        n=request.n,
+        schema=request.schema,
+        stop=request.stop,
+        room=request.room,
+    )
+
+
+async def _attempt(
+    provider: Provider, call: Call, until: float, attempts: list[Attempt]
+) -> Completion | TransportError:
+    """One reply or why there is none, written down in `attempts`; nobody waits beyond `until`."""
+    started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    clock, problem = time.monotonic(), None
+    try:
+        async with asyncio.timeout(until - clock if until < math.inf else None):
+            return await provider.complete(call)
+    except TransportError as error:
+        problem = error
+    except TimeoutError:
+        said = f"no reply within {provider.limits.deadline_s:g} s, all attempts together"
+        problem = TransportError(said, retry=False, busy=True)
+    finally:
+        seconds = time.monotonic() - clock
+        attempts.append(Attempt(started_at, seconds, None if problem is None else str(problem)))
+    return problem
+
+
+def _bearable(problem: TransportError, provider: Provider) -> float | None:
+    """What the server asks to wait, unless nobody would."""
+    wait_s = problem.wait_s
+    return wait_s if wait_s is not None and wait_s <= provider.limits.patience_s else None
+
+
+def _reply_of(record: CallRecord) -> Reply:
+    completion = record.completion
+    return Reply(completion.texts, completion.finish_reasons, record.completion_tokens)
 
 
 def _ended(reason: str, call: Call) -> Completion:
@@ -327,7 +400,7 @@ def _record(
     asked, said = completion.prompt_tokens, completion.completion_tokens
     estimated = asked is None or said is None
     asked = _estimate(*(m.content for m in request.messages)) if asked is None else asked
-    said = _estimate(*completion.texts) if said is None else said
+    said = _estimate(*completion.texts, *completion.thinking) if said is None else said
     price, cached = provider.price, completion.cached_tokens
     cost_usd = None if price is None else price.cost_usd(asked, said, cached)
     return CallRecord(

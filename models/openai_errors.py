@@ -40,10 +40,13 @@ _FILTERED = re.compile(
     re.IGNORECASE,
 )
 _NO_SYSTEM = re.compile(
-    r"system.{0,20}(?:role|message|prompt).{0,40}not.{0,20}(?:support|allow)"
-    r"|not.{0,20}support.{0,40}system|roles must alternate",
+    r"system.{0,20}(?:role|message|prompt).{0,40}(?:not|n't).{0,20}(?:support|allow)"
+    r"|(?:not|n't).{0,20}support.{0,40}system|roles must alternate"
+    r"|only user and assistant roles|(?:system|developer) instruction is not enabled",
     re.IGNORECASE,
 )
+_NO_CHOICES = re.compile(r"only one (?:completion )?choice", re.IGNORECASE)
+_NO_SCHEMA = re.compile(r"json.?schema|grammar|guided|structured output", re.IGNORECASE)
 _PLAIN_NAMES = (
     "max_completion_tokens",
     "max_tokens",
@@ -53,8 +56,8 @@ _PLAIN_NAMES = (
     "seed",
 )
 """Parameters whose names mean nothing else."""
-_QUOTED_NAMES = ("stop", "n")
-"""Words that an error may have for another reason: only in quotation marks or as a parameter."""
+_COMMON_WORDS = ("stop", "n")
+"""An error may have them for another reason: they count in quotation marks or as a parameter."""
 
 
 def explained(
@@ -111,14 +114,25 @@ def _parameter(error: openai.APIStatusError, text: str, sent: Collection[str]) -
     if _NO_SYSTEM.search(text):
         return "system"
     said = f"{text} {error.body}"
-    for name in _PLAIN_NAMES:
-        if name in sent and re.search(rf"\b{name}\b", said):
-            return name
-    for name in _QUOTED_NAMES:
-        as_word = rf"['\"`]{name}['\"`]|\b{name}\b (?:sequences?|parameter|is not|> ?1|must be 1)"
-        if name in sent and re.search(as_word, said):
-            return name
-    return "response_format" if "response_format" in sent and "json_schema" in said else None
+    patterns = {name: rf"\b{name}\b" for name in _PLAIN_NAMES}
+    patterns |= {name: _as_parameter(name) for name in _COMMON_WORDS}
+    found = {
+        name: match.start()
+        for name, pattern in patterns.items()
+        if name in sent and (match := re.search(pattern, said))
+    }
+    if found:
+        # The first: what comes later may be advice, as in "use max_completion_tokens instead".
+        return min(found, key=found.__getitem__)
+    if "n" in sent and _NO_CHOICES.search(said):
+        return "n"
+    return "response_format" if "response_format" in sent and _NO_SCHEMA.search(said) else None
+
+
+def _as_parameter(name: str) -> str:
+    after = r"sequences?|parameter|value|is not|must be|:|> ?1|= ?1"
+    before = r"parameter|argument|field|model|supplied"
+    return rf"['\"`]{name}['\"`]|\b{name}\b ?(?:{after})|\b(?:{before}):? {name}\b"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -42,9 +42,36 @@ ROWS: Mapping[str, str] = {
     "C4": "a crafted file",
     "C5": "secrets in files, logs and messages",
     "C6": "bad input",
+    "L1": "a server with too many requests, which says when to come again",
+    "L2": "... later than anybody would wait",
+    "L3": "a used-up account",
+    "L4": "a broken or overloaded server",
+    "L5": "no connection, or one that breaks in the middle of a reply",
+    "L6": "a server that never answers",
+    "L7": "a web page or garbage in place of a reply",
+    "L8": "an error, or no choices, in a reply that says all is well",
+    "L9": "a question longer than the model's context",
+    "L10": "a wrong key or model",
+    "L11": "a content filter",
+    "L12": "a parameter that the model does not take",
+    "M1": "a refusal",
+    "M2": "an empty answer",
+    "M3": "an answer that is cut off",
+    "M4": "untidy JSON",
+    "M5": "an answer of another form, or an aspect left out",
+    "M6": "a score that is none",
+    "M7": "a rewrite that cannot be used",
+    "M8": "an aspect that the pool does not have",
+    "M9": "failures over a share of a level",
+    "M10": "the same question several times on purpose",
+    "M11": "a model that thinks aloud",
+    "M12": "a model without a system role",
+    "M13": "a server that cuts long prompts without a word",
     "B1": "a limit on calls, tokens, dollars or seconds",
     "B2": "a server that counts no tokens",
     "B3": "a limit in dollars without a price",
+    "I1": "an answer or query that gives the judge or rewriter orders",
+    "I3": "template syntax and the like in data",
     "I5": "a file that names code",
     "I7": "a key that a provider echoes, or that stands in the settings",
 }
@@ -77,7 +104,7 @@ def tests_by_row() -> dict[str, list[str]]:
 
 def rows_of(test: str) -> list[str]:
     """The ids at the beginning of a test's name."""
-    begin = re.match(r"test_((?:[pscbi]\d_)+)", test)
+    begin = re.match(r"test_((?:[psclmbi]\d+_)+)", test)
     return [each.upper() for each in begin[1].strip("_").split("_")] if begin else []
 
 

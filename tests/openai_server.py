@@ -22,13 +22,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TextIO, get_args
+from typing import Any, Literal, Self, TextIO, TypeVar, get_args
 
 from aiohttp import web
 
 Role = Literal["target", "rewarder", "judge", "rewriter"]
 Profile = Literal["mixed", "rewrite", "skip"]
-Kind = Literal["status", "html", "reset", "empty", "hang"]
+Kind = Literal["status", "html", "garbage", "error200", "reset", "cut", "empty", "hang"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 PROFILES: tuple[Profile, ...] = get_args(Profile)
@@ -59,6 +59,9 @@ SENTENCES = (
     "If it gets urgent, ask somebody who can see the situation.",
     "A small example makes the difference clear.",
 )
+
+
+P = TypeVar("P", "Fault", "Script")
 
 
 class BadRequest(ValueError):
@@ -110,6 +113,34 @@ class Fault:
     code: str | None
     """The error's code, e.g. `insufficient_quota`."""
     message: str
+    body: object = None
+    """The reply in place of the usual error object."""
+
+
+@dataclass(kw_only=True)
+class Script:
+    """What the next `times` requests of `role` (None: of any) are answered with."""
+
+    text: str
+    times: int
+    role: Role | None
+    finish_reason: str | None
+    refusal: str | None
+    reasoning: Mapping[str, str]
+    """Fields beside the content."""
+    choices: int | None
+    """How many; None for as many as were asked for."""
+
+
+@dataclass(kw_only=True)
+class Refusal:
+    """A parameter that requests of `role` (None: of any) may not have."""
+
+    parameter: str
+    role: Role | None
+    status: int
+    body: object
+    """None for OpenAI's own words."""
 
 
 class OpenAIServer:
@@ -143,6 +174,8 @@ class OpenAIServer:
         self._port = port
         self._keep_bodies = keep_bodies
         self._faults: list[Fault] = []
+        self._scripts: list[Script] = []
+        self._refusals: list[Refusal] = []
         self._closing = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
@@ -192,9 +225,10 @@ class OpenAIServer:
     ) -> None:
         """Let the next `times` requests (of `role`) fail; earlier calls of this are served first.
 
-        `status` answers with an error object, `html` with 200 and a web page, `reset` drops the
-        connection, `empty` answers without choices, `hang` never answers. `headers` are added to
-        the reply where there is one.
+        `status` answers with an error object, `error200` with one and status 200, `html` with 200
+        and a web page, `garbage` with broken JSON, `reset` drops the connection, `cut` in the
+        middle of the answer, `empty` answers without choices, `hang` never answers. `headers` are
+        added to the reply where there is one.
         """
         self._faults.append(
             Fault(
@@ -207,6 +241,48 @@ class OpenAIServer:
                 message=message,
             )
         )
+
+    def say_next(
+        self,
+        text: str,
+        *,
+        role: Role | None = None,
+        times: int = 1,
+        finish_reason: str | None = "stop",
+        refusal: str | None = None,
+        reasoning: Mapping[str, str] | None = None,
+        choices: int | None = None,
+    ) -> None:
+        """Let the next `times` requests (of `role`) that meet no fault be answered with `text`.
+
+        `reasoning` are fields of the message beside its content, by name; `choices` is how many of
+        them there are, whatever was asked for.
+        """
+        self._scripts.append(
+            Script(
+                text=text,
+                times=times,
+                role=role,
+                finish_reason=finish_reason,
+                refusal=refusal,
+                reasoning=reasoning or {},
+                choices=choices,
+            )
+        )
+
+    def refuse(
+        self,
+        parameter: str,
+        *,
+        role: Role | None = None,
+        status: int = 400,
+        body: object = None,
+    ) -> None:
+        """From now on every request (of `role`) with this parameter fails.
+
+        `system` is a turn of that role. `body` are a server's own words; OpenAI's by default.
+        """
+        self._refusals.append(Refusal(parameter=parameter, role=role, status=status, body=body))
 
     def stats(self) -> dict[str, Any]:
         """The counts so far, as `GET /stats` gives them."""
@@ -246,29 +322,37 @@ class OpenAIServer:
             asked = _asked(raw, body, chat=chat)
         except BadRequest as problem:
             return _error(400, str(problem))
-        fault = self._next_fault(asked.role)
+        fault = self._refused(asked.role, body) or _next_of(self._faults, asked.role)
+        script = None if fault is not None else _next_of(self._scripts, asked.role)
         seen = self._arrived(asked, body, fault, at)
         try:
             # Built first, so that the work is inside the latency and not on top of it.
-            payload = reply(asked, self._profile)
+            payload = reply(asked, self._profile) if script is None else _scripted(asked, script)
             if not self._counts:
                 del payload["usage"]
             remaining = at + self._latency_s - time.monotonic()
             if remaining > 0:
                 await asyncio.sleep(remaining)
             if fault is not None:
-                return await self._fail(request, fault, asked)
+                return await self._fail(request, fault, asked, payload)
             return await self._answer(request, payload, seen)
         finally:
             self.in_flight -= 1
 
-    def _next_fault(self, role: Role) -> Fault | None:
-        for fault in self._faults:
-            if fault.role in (None, role):
-                fault.times -= 1
-                if fault.times <= 0:
-                    self._faults.remove(fault)
-                return fault
+    def _refused(self, role: Role, body: Mapping[str, Any]) -> Fault | None:
+        for refusal in self._refusals:
+            if refusal.role in (None, role) and _has(body, refusal.parameter):
+                said = refusal.body
+                return Fault(
+                    kind="status",
+                    times=1,
+                    role=role,
+                    status=refusal.status,
+                    headers={},
+                    code=None,
+                    message="",
+                    body=_unsupported(refusal.parameter) if said is None else said,
+                )
         return None
 
     def _arrived(self, asked: Asked, body: dict[str, Any], fault: Fault | None, at: float) -> Seen:
@@ -302,17 +386,30 @@ class OpenAIServer:
         self._write({"sha256": seen.sha256, "done": True})
         return response
 
-    async def _fail(self, request: web.Request, fault: Fault, asked: Asked) -> web.Response:
+    async def _fail(
+        self, request: web.Request, fault: Fault, asked: Asked, payload: Mapping[str, Any]
+    ) -> web.StreamResponse:
+        status = fault.status
         if fault.kind == "reset":
             _reset(request)
+        elif fault.kind == "cut":
+            return await _cut(request, json.dumps(payload).encode())
         elif fault.kind == "hang":
             await self._closing.wait()
         elif fault.kind == "html":
             headers = {"Content-Type": "text/html; charset=utf-8", **fault.headers}
             return web.Response(body=b"<html><body>It works!</body></html>", headers=headers)
+        elif fault.kind == "garbage":
+            body = json.dumps(payload).encode()
+            headers = {"Content-Type": "application/json", **fault.headers}
+            return web.Response(body=body[: len(body) // 2], headers=headers)
         elif fault.kind == "empty":
             return _json(_envelope(asked, [], ""), headers=fault.headers)
-        return _error(fault.status, fault.message, code=fault.code, headers=fault.headers)
+        elif fault.kind == "error200":
+            status = 200
+        if fault.body is not None:
+            return _json(fault.body, status=status, headers=fault.headers)
+        return _error(status, fault.message, code=fault.code, headers=fault.headers)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._log is not None:
@@ -326,15 +423,29 @@ def reply(asked: Asked, profile: Profile) -> dict[str, Any]:
         for group, text in enumerate(asked.texts)
         for index in range(asked.n)
     ]
-    choices: list[dict[str, Any]] = []
-    for index, content in enumerate(contents):
-        said = (
-            {"message": {"role": "assistant", "content": content, "refusal": None}}
-            if asked.chat
-            else {"text": content}
-        )
-        choices.append({"index": index, **said, "logprobs": None, "finish_reason": "stop"})
+    choices = [_choice(asked, index, content) for index, content in enumerate(contents)]
     return _envelope(asked, choices, "".join(contents))
+
+
+def _scripted(asked: Asked, script: Script) -> dict[str, Any]:
+    count = asked.n * len(asked.texts) if script.choices is None else script.choices
+    choices = [_choice(asked, index, script.text) for index in range(count)]
+    for choice in choices:
+        choice["finish_reason"] = script.finish_reason
+        if asked.chat:
+            choice["message"] |= {**script.reasoning, "refusal": script.refusal}
+            if script.refusal is not None:
+                choice["message"]["content"] = None
+    return _envelope(asked, choices, (script.text + "".join(script.reasoning.values())) * count)
+
+
+def _choice(asked: Asked, index: int, content: str) -> dict[str, Any]:
+    said: dict[str, Any] = (
+        {"message": {"role": "assistant", "content": content, "refusal": None}}
+        if asked.chat
+        else {"text": content}
+    )
+    return {"index": index, **said, "logprobs": None, "finish_reason": "stop"}
 
 
 def _choice_text(asked: Asked, text: str, seed: str, profile: Profile) -> str:
@@ -477,6 +588,35 @@ def _role(model: str, text: str) -> Role:
     return "target"
 
 
+def _next_of(planned: list[P], role: Role) -> P | None:
+    """The first that is meant for `role`, used up once more."""
+    for each in planned:
+        if each.role in (None, role):
+            each.times -= 1
+            if each.times <= 0:
+                planned.remove(each)
+            return each
+    return None
+
+
+def _has(body: Mapping[str, Any], parameter: str) -> bool:
+    if parameter == "system":
+        return any(turn.get("role") == "system" for turn in body.get("messages") or ())
+    return body.get(parameter) is not None
+
+
+def _unsupported(parameter: str) -> dict[str, Any]:
+    """In the words of api.openai.com."""
+    return {
+        "error": {
+            "message": f"Unsupported parameter: '{parameter}' is not supported with this model.",
+            "type": "invalid_request_error",
+            "param": parameter,
+            "code": "unsupported_parameter",
+        }
+    }
+
+
 def _object(raw: bytes) -> dict[str, Any]:
     try:
         body = json.loads(raw)
@@ -561,6 +701,17 @@ def _reset(request: web.Request) -> None:
         connection = request.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         request.transport.abort()
+
+
+async def _cut(request: web.Request, body: bytes) -> web.StreamResponse:
+    """Half of what its header promises."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    response.content_length = len(body)
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.abort()
+    return response
 
 
 def _line_buffered(path: Path) -> TextIO:

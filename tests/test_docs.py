@@ -188,7 +188,7 @@ def test_every_row_of_the_faults_has_a_test_that_the_page_names() -> None:
     """`python tests/faults_page.py` was run, and everything passed."""
     found = faults_page.tests_by_row()
     assert all(found.values()), [row for row, names in found.items() if not names]
-    row = r"^\| (\w\d) \| .* \| (`.*`) \| (\d+) of (\d+) passed"
+    row = r"^\| (\w\d+) \| .* \| (`.*`) \| (\d+) of (\d+) passed"
     rows = re.findall(row, PAGES["faults"], re.MULTILINE)
     assert {said: re.findall("`(.*?)`", names) for said, names, *_ in rows} == found
     assert all(good == cases != "0" for *_, good, cases in rows)

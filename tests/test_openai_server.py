@@ -446,6 +446,30 @@ async def test_fault_empty() -> None:
         assert completion.choices == []
 
 
+async def test_fault_cut() -> None:
+    """An answer that ends in its middle is a connection error."""
+    async with OpenAIServer() as server:
+        server.fail_next(kind="cut")
+        with pytest.raises(openai.APIConnectionError):
+            await _ask(server)
+
+
+async def test_fault_garbage() -> None:
+    """Half of an answer that claims to be whole is what the client fails to parse."""
+    async with OpenAIServer() as server:
+        server.fail_next(kind="garbage")
+        with pytest.raises(json.JSONDecodeError):
+            await _ask(server)
+
+
+async def test_fault_error200() -> None:
+    """An error object comes with status 200."""
+    async with OpenAIServer() as server:
+        server.fail_next(kind="error200", message="overloaded")
+        with pytest.raises(ValueError, match="overloaded"):
+            await _ask(server)
+
+
 async def test_faults_are_used_up() -> None:
     """After `times` requests the server answers again."""
     async with OpenAIServer() as server:
@@ -482,6 +506,61 @@ async def test_fault_in_the_log(session: aiohttp.ClientSession, tmp_path: Path, 
         await posted(session, server, messages=TARGET_TURNS)
         assert [line.get("fault") for line in _lines(log)] == [kind]
         assert not server.requests[0].done
+
+
+# Scripted answers and refusals
+
+
+async def test_scripted_answers(session: aiohttp.ClientSession) -> None:
+    """They come in order, to the role they are meant for, and are used up."""
+    async with OpenAIServer() as server:
+        server.say_next("first", role="target", finish_reason="length")
+        server.say_next("second", role="target", times=2)
+        replies = [
+            await posted(session, server, messages=turns)
+            for turns in (judge_turns(), TARGET_TURNS, TARGET_TURNS, TARGET_TURNS, TARGET_TURNS)
+        ]
+        choices = [reply["choices"][0] for reply in replies]
+        assert [each["finish_reason"] for each in choices] == ["stop", "length", *["stop"] * 3]
+        texts = [each["message"]["content"] for each in choices]
+        assert texts[1:4] == ["first", "second", "second"]
+        assert "second" not in (texts[0], texts[4])
+
+
+async def test_scripted_choices(session: aiohttp.ClientSession) -> None:
+    """As many as scripted, with thinking beside them, or a refusal in their place."""
+    async with OpenAIServer() as server:
+        server.say_next("this", choices=2, reasoning={"reasoning": "hm"})
+        server.say_next("", refusal="I will not.")
+        first, second = [await posted(session, server, messages=TARGET_TURNS) for _ in range(2)]
+        said = [choice["message"] for choice in first["choices"]]
+        assert [(each["content"], each["reasoning"]) for each in said] == [("this", "hm")] * 2
+        refused = second["choices"][0]["message"]
+        assert (refused["content"], refused["refusal"]) == (None, "I will not.")
+
+
+async def test_a_fault_goes_before_a_scripted_answer(session: aiohttp.ClientSession) -> None:
+    """Which waits for the next request."""
+    async with OpenAIServer() as server:
+        server.say_next("here")
+        server.fail_next()
+        replies = [await posted(session, server, messages=TARGET_TURNS) for _ in range(2)]
+        assert "error" in replies[0]
+        assert replies[1]["choices"][0]["message"]["content"] == "here"
+
+
+async def test_refused_parameters(session: aiohttp.ClientSession) -> None:
+    """Every request that has one fails, in the server's words; the others are answered."""
+    async with OpenAIServer() as server:
+        server.refuse("temperature", role="target")
+        server.refuse("system", role="judge", status=422, body={"detail": "no system"})
+        hello = [{"role": "user", "content": "Hello?"}]
+        for _ in range(2):
+            reply = await posted(session, server, messages=hello, temperature=0.0)
+            assert reply["error"]["param"] == "temperature"
+        assert "choices" in await posted(session, server, messages=hello)
+        assert await posted(session, server, messages=judge_turns()) == {"detail": "no system"}
+        assert "choices" in await posted(session, server, messages=TARGET_TURNS)
 
 
 # A process of its own

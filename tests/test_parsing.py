@@ -30,7 +30,7 @@ def verdict(text: str, *reasons: str) -> Verdict:
 
 
 @pytest.mark.parametrize("said", [4, 4.5, "4", " 5 ", "4/5", "4 / 5", "4.5/5", 1, 5.0])
-def test_numbers_from_one_to_five_are_scores(said: object) -> None:
+def test_m6_numbers_from_one_to_five_are_scores(said: object) -> None:
     """As numbers, as text, or out of five."""
     value, problem = read_score(said)
     assert problem is None
@@ -61,7 +61,7 @@ def test_numbers_from_one_to_five_are_scores(said: object) -> None:
         10**400,
     ],
 )
-def test_anything_else_is_unscored_with_a_reason(said: object) -> None:
+def test_m6_anything_else_is_unscored_with_a_reason(said: object) -> None:
     """Never a silent default."""
     value, problem = read_score(said)
     assert value is None
@@ -79,7 +79,7 @@ def test_anything_else_is_unscored_with_a_reason(said: object) -> None:
         "\ufeff {}",
     ],
 )
-def test_a_verdict_is_found_in_whatever_stands_around_it(wrap: str) -> None:
+def test_m4_a_verdict_is_found_in_whatever_stands_around_it(wrap: str) -> None:
     """Code fences, prose, braces in the prose."""
     assert verdict(wrap.format(VERDICT)).values == (4.0, 2.0)
 
@@ -98,18 +98,18 @@ def test_a_verdict_is_found_in_whatever_stands_around_it(wrap: str) -> None:
     ],
     ids=["trailing comma", "single quotes", "mapping", "bare scores", "other names"],
 )
-def test_untidy_verdicts_are_read(text: str) -> None:
+def test_m4_untidy_verdicts_are_read(text: str) -> None:
     """Forms that real judges use."""
     assert verdict(text).values == (4.0, 2.0)
 
 
-def test_no_prefix_of_a_verdict_is_a_verdict() -> None:
+def test_m3_no_prefix_of_a_verdict_is_a_verdict() -> None:
     """JSON that was cut off never counts, wherever the cut is."""
     for end in range(len(VERDICT)):
         assert not verdict(VERDICT[:end]).values, VERDICT[:end]
 
 
-def test_a_reply_that_hit_the_token_limit_never_counts() -> None:
+def test_m3_a_reply_that_hit_the_token_limit_never_counts() -> None:
     """Even where its JSON happens to be whole."""
     found = verdict(VERDICT, "length")
     assert found.reward is None
@@ -124,14 +124,14 @@ def test_a_verdict_that_cannot_be_read_is_unscored_with_a_reason(text: str) -> N
     assert found.unscored
 
 
-def test_a_missing_aspect_is_unscored_and_the_others_count() -> None:
+def test_m5_a_missing_aspect_is_unscored_and_the_others_count() -> None:
     """The mean is over what is there."""
     found = verdict('{"verdict": [{"aspect": "Clarity", "score": 3}]}')
     assert found.reward == 3.0
     assert found.scores[1].unscored == "the judge did not mention it"
 
 
-def test_an_aspect_nobody_asked_for_is_ignored_and_noted() -> None:
+def test_m5_an_aspect_nobody_asked_for_is_ignored_and_noted() -> None:
     """It does not count in the mean."""
     found = verdict(VERDICT.replace("hm", "x").replace("]", ',{"aspect":"Wit","score":1}]', 2))
     assert "Wit" not in [score.aspect for score in found.scores]
@@ -162,7 +162,7 @@ def test_selected_names_are_matched_loosely() -> None:
     assert found.reason == "so"
 
 
-def test_a_new_aspect_comes_with_its_definition() -> None:
+def test_m8_a_new_aspect_comes_with_its_definition() -> None:
     """A bare unknown name is left out, with a note."""
     found = select('{"aspects": ["Clarity", {"name": "Wit", "definition": "is funny"}, "Novelty"]}')
     assert [aspect.name for aspect in found.aspects] == ["Clarity", "Wit"]
@@ -215,7 +215,7 @@ def test_an_unusable_rewrite_has_a_reason(text: str) -> None:
     assert said.failure
 
 
-def test_a_rewrite_cut_at_the_token_limit_is_none() -> None:
+def test_m3_a_rewrite_cut_at_the_token_limit_is_none() -> None:
     """Per completion."""
     whole = '{"prompts": {"system": "new"}}'
     first, second = rewritten(whole, whole, reasons=("length", "stop"))

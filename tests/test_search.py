@@ -177,7 +177,7 @@ async def test_an_unreadable_selection_leaves_the_query_unscored(tmp_path: Path)
     assert "no aspects to judge by" in found.nodes[0]["verdicts"][0]["unscored"]
 
 
-async def test_an_unreadable_rewrite_is_one_candidate_less(tmp_path: Path) -> None:
+async def test_m7_an_unreadable_rewrite_is_one_candidate_less(tmp_path: Path) -> None:
     """The others go on, and the trace tells why."""
     caller = ScriptedCaller(
         by_candidate,
@@ -189,7 +189,7 @@ async def test_an_unreadable_rewrite_is_one_candidate_less(tmp_path: Path) -> No
     assert [(each["item"], each["reason"]) for each in refused] == [(1, "it holds no JSON object")]
 
 
-async def test_without_a_usable_rewrite_the_parent_is_carried_on(tmp_path: Path) -> None:
+async def test_m7_without_a_usable_rewrite_the_parent_is_carried_on(tmp_path: Path) -> None:
     """The search goes on with what it has."""
     caller = ScriptedCaller(by_candidate, rewrites=lambda candidate, item: "no idea")
     found = await searched(caller, tmp_path, "search.levels=3", "search.max_extension=0")
@@ -250,7 +250,7 @@ async def test_the_rewriter_hears_of_variables_and_length_where_there_are_guards
     assert ("longer than 1000 tokens" in text) is told
 
 
-async def test_variables_reach_the_target_as_they_are(tmp_path: Path) -> None:
+async def test_i3_variables_reach_the_target_as_they_are(tmp_path: Path) -> None:
     """No template fills them in."""
     caller = ScriptedCaller(by_candidate)
     await searched(caller, tmp_path, "search.levels=1", VARIABLES)
@@ -290,7 +290,7 @@ async def test_a_sentence_that_the_root_marks_is_kept(tmp_path: Path) -> None:
     assert [node["prompts"]["system"] for node in found.level(1)] == ["Be kind. Be brief."]
 
 
-async def test_new_aspects_need_a_definition(tmp_path: Path) -> None:
+async def test_m8_new_aspects_need_a_definition(tmp_path: Path) -> None:
     """A bare name that the pool does not have is left out, with a note."""
     caller = ScriptedCaller(by_candidate, selection=selecting("clarity", "Novelty"))
     found = await searched(caller, tmp_path, "search.levels=1")

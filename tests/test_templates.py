@@ -49,7 +49,7 @@ VALUES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_data_is_never_expanded_as_template(name: str) -> None:
+def test_i3_data_is_never_expanded_as_template(name: str) -> None:
     """Template syntax, marks and interpolations come through as they are."""
     text = system_and_user(JinjaTemplates(), name, **VALUES[name])[1].content
     assert text.count(TRICKY) >= len(VALUES[name]) - 2
@@ -90,7 +90,7 @@ def test_the_judge_hears_of_a_reference_only_where_there_is_one() -> None:
     assert ["eference" in text for text in texts] == [True, False]
 
 
-def test_the_target_sees_its_prompt_alone() -> None:
+def test_i3_the_target_sees_its_prompt_alone() -> None:
     """The system turn of a chat model."""
     block = JinjaTemplates().block("target_chat", "system", prompts={"system": TRICKY})
     assert block == TRICKY
