@@ -186,8 +186,33 @@ def replay(run: Run = None, runs: Runs = DEFAULT_RUNS) -> None:
 
 
 @app.command()
-def doctor(run: Run = None, runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
-    """Look for damage in a run's file."""
+def doctor(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN] | [OVERRIDES]", help="A run, or settings: models=openai"),
+    ] = None,
+    models: Annotated[
+        bool, typer.Option("--models", help="Try the models of your settings.")
+    ] = False,
+    config: Config = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+) -> None:
+    """Look for damage in a run's file; or, with settings or --models, try the models."""
+    name, overrides = _run_and_overrides(words)
+    if not (models or overrides or config):
+        _examine(name, runs, as_json=as_json)
+        return
+    if name is not None:
+        raise typer.BadParameter(f"a RUN or models, not both: {name!r} and settings")
+    with starting():
+        from drpo.checkup import tell
+
+        read_env()
+        tell(overrides, own=config, as_json=as_json)
+
+
+def _examine(name: str | None, runs: Path, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from drpo.checkpoints.doctor import examine
@@ -195,7 +220,7 @@ def doctor(run: Run = None, runs: Runs = DEFAULT_RUNS, as_json: Json = False) ->
     from drpo.graph.errors import RunFailed
     from drpo.render import print_findings, print_json
 
-    path = find_file(runs, run)
+    path = find_file(runs, name)
     found = examine(path)
     if as_json:
         print_json([asdict(each) for each in found])

@@ -10,21 +10,26 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from drpo.checkpoints.doctor import Finding
+    from drpo.checkup import Look
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SHORT_ID = 8
 LEAST_IN_CENTS = 0.1
 """US dollars; smaller sums are shown to the hundredth of a cent."""
+LONGEST_LOOK = len("several completions")
+_STATES = {"ok": "ok", "warning": "WARN", "bad": "BAD"}
 SIMULATED = "simulated models: the scores mean nothing outside the sandbox"
 
 
@@ -244,6 +249,27 @@ def print_findings(path: Path, found: Iterable[Finding]) -> None:
     say(str(path))
     for each in found:
         say(f"  {'ok ' if each.ok else 'BAD'}  {each.what}: {each.said}")
+
+
+def print_checkup(looks: Sequence[Look]) -> None:
+    """A table a model, and below them what to do about what is not well."""
+    say = _Lines()
+    for (roles, model), rows in groupby(looks, key=lambda look: (look.roles, look.model)):
+        say(f"{', '.join(roles)}: {model}")
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(width=5)
+        table.add_column(no_wrap=True, min_width=LONGEST_LOOK)
+        table.add_column(overflow="fold")
+        for look in rows:
+            cells = (_STATES[look.state], look.what, look.said)
+            table.add_row(*(Text(plain(cell)) for cell in cells))
+        _console().print(Padding(table, (0, 0, 0, 2)))
+    todo = [look for look in looks if look.do]
+    if todo:
+        say()
+        say("What to do:")
+    for look in todo:
+        say(f"  {', '.join(look.roles)}, {look.what}: {look.do}.")
 
 
 def removal(told: Mapping[str, Any]) -> str:

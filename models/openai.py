@@ -128,7 +128,7 @@ class OpenAIProvider:
             hashes = _sent.get()
         except TimeoutError:
             said = f"no reply within {self._settings.timeout_s:g} s"
-            raise TransportError(said, retry=True, busy=True) from None
+            raise TransportError(said, retry=True, busy=True, reached=False) from None
         except openai.APIError as error:
             sent = {*options, *options.get("extra_body", ()), "system"}
             raise explained(error, self._settings, sent, self._secrets) from None

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
+import httpx2
 import openai
 
 from drpo.conf.schema import OpenAISettings
@@ -65,13 +66,16 @@ def explained(
 ) -> TransportError:
     """The error in our words; `sent` are the parameters that the request had."""
     text = cleaned(error.message if isinstance(error, openai.APIError) else str(error), secrets)
-    if isinstance(error, openai.APITimeoutError):
+    away = _never_connected(error)
+    if isinstance(error, openai.APITimeoutError) and away is None:
         said = f"no reply within {settings.timeout_s:g} s"
-        return TransportError(said, retry=True, busy=True)
+        return TransportError(said, retry=True, busy=True, reached=False)
     if not isinstance(error, openai.APIError):
         return TransportError(f"the server's reply cannot be used: {text}", retry=True)
     if not isinstance(error, openai.APIStatusError):
-        return TransportError(f"cannot reach the server: {text}", retry=True)
+        said = f"cannot reach the server: {cleaned(away or text, secrets)}"
+        reached = not isinstance(error, openai.APIConnectionError)
+        return TransportError(said, retry=True, reached=reached)
     status, code = error.status_code, str(error.code or "")
     said = f"the server says {status} to model {settings.model!r}: {text}"
     final = code in _FINAL_CODES
@@ -90,6 +94,14 @@ def explained(
         ended=ended,
         parameter=parameter,
     )
+
+
+def _never_connected(error: BaseException) -> str | None:
+    """Why. The aiohttp transport calls a refused connection or an unknown host a timeout, too."""
+    cause = error.__cause__
+    if isinstance(cause, httpx2.ConnectTimeout):
+        return None if isinstance(cause.__cause__, TimeoutError) else str(cause)
+    return None if cause is None else _never_connected(cause)
 
 
 def cleaned(text: str, secrets: Sequence[str] = ()) -> str:

@@ -107,6 +107,7 @@ class TransportError(Exception):
         busy: bool = False,
         ended: str | None = None,
         parameter: str | None = None,
+        reached: bool = True,
     ) -> None:
         super().__init__(reason)
         self.retry = retry
@@ -121,6 +122,8 @@ class TransportError(Exception):
         """The finish reason, where this is the answer and asking again gives no other."""
         self.parameter = parameter
         """What of the request the server does not take; without it, it may."""
+        self.reached = reached
+        """Whether the server said anything at all."""
 
 
 class Provider(Protocol):
