@@ -10,6 +10,7 @@ from openai_server import OpenAIServer
 
 import drpo
 from drpo.checkpoints.reader import summary
+from drpo.checkpoints.runs import run_paths
 from drpo.conf.schema import BudgetSettings
 from drpo.graph.errors import BadInput, BudgetReached
 from drpo.graph.values import ROLES
@@ -151,3 +152,22 @@ async def test_b3_dollars_without_a_price_are_refused_before_the_first_call(
         with pytest.raises(BadInput, match=r"models\.target\.price_in"):
             await drpo.resume(None, "budget.cost_usd=1", runs=tmp_path)
         assert len(server.requests) == 1
+
+
+async def test_b1_what_waits_for_its_turn_is_held_to_the_seconds_left(tmp_path: Path) -> None:
+    """A whole level begins at once, and must not pass the limit at once."""
+    words = ("concurrency=1", "models.target.latency_ms=300", "budget.seconds=1")
+    with pytest.raises(BudgetReached):
+        await drpo.optimize("search.levels=2", *words, runs=tmp_path)
+    [path] = run_paths(tmp_path)
+    calls = summary(path)["calls"]["target"]["new"]
+    assert calls <= 4
+    assert summary(path)["tokens"]["prompt"] > 0
+
+
+def test_b1_dollars_are_counted_beside_calls_of_unknown_price() -> None:
+    """One call without a price does not lift the limit for all others."""
+    usage = Usage()
+    usage.roles["judge"].cost_usd, usage.roles["target"].unpriced = 4.0, 1
+    with pytest.raises(BudgetReached):
+        Budget(BudgetSettings(cost_usd=1), usage)._has_room(Expected())

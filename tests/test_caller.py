@@ -301,3 +301,20 @@ async def test_what_a_call_took_is_counted(make: Make, store: RunStore) -> None:
     assert (await SqliteLedger(store).past()).usage == caller.usage
     [[estimated]] = await store.read("select tokens_estimated from call")
     assert estimated == 1
+
+
+async def test_closing_that_is_cancelled_leaves_nothing_in_flight(make: Make) -> None:
+    """A third Ctrl-C comes while the calls in flight are waited for."""
+    provider = Scripted(gate=asyncio.Event())
+    caller = make(provider)
+    asker = asyncio.create_task(caller.ask(asking()))
+    while not provider.calls:
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(caller.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    with pytest.raises((asyncio.CancelledError, RunPaused)):
+        await asker
+    assert provider.in_flight == 0

@@ -390,3 +390,11 @@ def test_a_trace_explains_every_candidate_of_a_long_search(tmp_path: Path) -> No
         keys |= {call["key"] for call in node["calls"]}
         keys |= {selection["call"] for selection in node["selections"]}
     assert len(keys) == sum(count["new"] for count in found["calls"].values())
+
+
+def test_an_estimate_reads_what_a_search_reads(tmp_path: Path) -> None:
+    """A .env with another server makes the price unknown."""
+    words = ("estimate", "models=openai", "--json")
+    assert told(*words, folder=tmp_path)["total"]["cost_usd"] is not None
+    (tmp_path / ".env").write_text("OPENAI_BASE_URL=http://127.0.0.1:1/v1\n")
+    assert told(*words, folder=tmp_path)["total"]["cost_usd"] is None

@@ -13,7 +13,8 @@ from conftest import Here
 import drpo
 from drpo.checkpoints import doctor
 from drpo.checkpoints.doctor import examine
-from drpo.checkpoints.runs import create_run, run_paths
+from drpo.checkpoints.runs import create_run, load_run, run_paths
+from drpo.graph.errors import BadInput
 
 
 @pytest.fixture
@@ -167,3 +168,12 @@ def test_the_command_says_it_in_lines_and_codes(here: Here, tmp_path: Path) -> N
     assert damaged.returncode == 1
     assert "BAD" in damaged.stdout
     assert damaged.stderr.count("\n") == 1
+
+
+def test_s6_every_value_of_a_run_that_has_to_be_read_is_looked_at(path: Path, here: Here) -> None:
+    """Also the state that a fork begins with; reading it is no traceback."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("update run set start = '{'")
+    assert any("start" in each.said for each in examine(path) if not each.ok)
+    with pytest.raises(BadInput, match="drpo doctor"):
+        load_run(path)

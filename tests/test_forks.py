@@ -13,9 +13,9 @@ from conftest import Here
 
 import drpo
 from drpo.checkpoints import reader
-from drpo.checkpoints.runs import load_run
+from drpo.checkpoints.runs import load_run, run_paths
 from drpo.fork import fork
-from drpo.graph.errors import BadInput
+from drpo.graph.errors import BadInput, RunPaused
 from drpo.review import Changes
 
 BEYOND = ["search.recycle_queries=false", "search.queries_per_level=50"]
@@ -322,3 +322,28 @@ def test_a_fork_is_not_begun(tmp_path: Path) -> None:
     assert reader.status(copy.path) == "paused"
     assert load_run(copy.path).start is not None
     assert "begins at level 1" in reader.summary(copy.path)["reason"]
+
+
+async def test_a_skipped_candidate_alone_has_no_twin(tmp_path: Path) -> None:
+    """Although a person wrote another prompt for its parent."""
+    words = ("search.review=true", "search.skip_above=1", "search.levels=3")
+    with pytest.raises(RunPaused):
+        await made(tmp_path, *words)
+    [path] = run_paths(tmp_path)
+    added = Changes(edits={}, drops=(), adds=["Be kind."])
+    with pytest.raises(RunPaused):
+        await drpo.resume(None, runs=tmp_path, changes=added)
+    skip, written = (node for node in reader.tree(path) if node["level"] == 1)
+    assert (skip["origin"], written["origin"]) == ("skip", "rewrite")
+    forked = fork(path, candidate=skip["candidate"], overrides=["search.review=false"])
+    await ended(forked.path)
+    alone = [node["origin"] for node in reader.tree(forked.path) if node["level"] == 1]
+    assert alone == ["skip"]
+
+
+async def test_c6_a_fork_with_a_ledger_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
+    """Not only when it is resumed."""
+    whole = await made(tmp_path)
+    with pytest.raises(BadInput, match="^ledger"):
+        fork(whole.path, overrides=["ledger.reuse=nothing.sqlite"])
+    assert len(run_paths(tmp_path)) == 1

@@ -231,3 +231,12 @@ def test_the_command_shows_the_beam_and_says_what_can_be_done(here: Here, tmp_pa
     assert here("resume", "--edit", "3=nix.md").returncode == 2
     assert here("resume").returncode == 0
     assert "was reviewed" in here("replay").stderr
+
+
+async def test_a_finished_run_has_nothing_to_review(tmp_path: Path, here: Here) -> None:
+    """Said, not passed over."""
+    path = await begun(tmp_path / "runs")
+    await ended(path)
+    with pytest.raises(BadInput, match="does not wait for a review"):
+        await drpo.resume(None, runs=path.parent, changes=changes(drops=[0]))
+    assert here("resume", "--drop", "0").returncode == 2

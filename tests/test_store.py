@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,11 +19,13 @@ from sqlite_utils import Database
 import drpo
 from drpo.checkpoints.runs import (
     create_run,
+    find_file,
     find_run,
     hold_against,
     is_owned,
     load_run,
     owning,
+    reading,
     run_paths,
 )
 from drpo.checkpoints.schema import migrations
@@ -300,3 +303,46 @@ def test_c3_a_run_with_settings_of_another_version_is_not_resumed(tmp_path: Path
         db.execute("update run set settings = json_set(settings, '$.search.levles', 9)")
     with pytest.raises(BadInput, match=r"another version.*'search\.levles' is no setting"):
         drpo.resume_blocking(runs=tmp_path)
+
+
+async def test_a_look_at_a_running_search_sees_one_moment_of_it(tmp_path: Path) -> None:
+    """However much is written between its first and its last query."""
+    done = await drpo.optimize("search.levels=2", runs=tmp_path)
+    with closing(sqlite3.connect(done.path)) as running:
+        running.execute("pragma journal_mode = wal")
+    with reading(done.path) as looking:
+        before = looking["call"].count
+        with closing(sqlite3.connect(done.path)) as writing, writing:
+            writing.execute("delete from attempt")
+        assert looking["call"].count == before
+        assert looking["attempt"].count > 0
+
+
+async def test_one_held_file_does_not_hide_another(tmp_path: Path) -> None:
+    """A run is found by its name, without opening its neighbours."""
+    one = await drpo.optimize("search.levels=1", runs=tmp_path)
+    two = await drpo.optimize("search.levels=1", "seed=1", runs=tmp_path)
+    with closing(sqlite3.connect(two.path, isolation_level=None)) as holding:
+        holding.execute("begin exclusive")
+        assert find_run(tmp_path, one.run_id) == one.path
+        assert find_file(tmp_path, one.run_id[:8]) == one.path
+
+
+async def test_whoever_only_looks_does_not_turn_a_resume_away(tmp_path: Path) -> None:
+    """`runs` asks of every run whether it is owned."""
+    done = await drpo.optimize("search.levels=1", runs=tmp_path)
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            is_owned(done.path)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(20):
+            with owning(done.path, most_recoveries=20):
+                pass
+    finally:
+        stop.set()
+        thread.join()
