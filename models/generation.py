@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +49,8 @@ class LocalModel:
         """Raises Unloadable."""
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+        # It tells each of its tries to reach the hub; what came of them is in `Unloadable`.
+        getLogger("huggingface_hub").setLevel(ERROR)
         self.name = settings.model
         # Only the loader is langchain's: its `generate` gives texts alone, without token counts,
         # finish reasons, stop sequences or a seed for each row (langchain-huggingface 1.2.3).
