@@ -83,7 +83,7 @@ def test_the_readmes_first_command_runs_the_sandbox() -> None:
     """Two commands do all the set-up: one runs the main job, one the tests."""
     first, second = [block.strip() for block in blocks(README, "sh") if block.startswith(SETUP)]
     assert first.endswith("uv run --no-dev drpo optimize")
-    assert second.endswith("uv run pytest --cov")
+    assert second.endswith("uv run pytest")
 
 
 def test_the_readme_shows_the_real_output(

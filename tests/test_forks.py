@@ -344,6 +344,6 @@ async def test_a_skipped_candidate_alone_has_no_twin(tmp_path: Path) -> None:
 async def test_c6_a_fork_with_a_ledger_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
     """Not only when it is resumed."""
     whole = await made(tmp_path)
-    with pytest.raises(BadInput, match="^ledger"):
+    with pytest.raises(BadInput, match=r"^ledger\.reuse"):
         fork(whole.path, overrides=["ledger.reuse=nothing.sqlite"])
     assert len(run_paths(tmp_path)) == 1
