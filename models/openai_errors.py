@@ -32,7 +32,8 @@ _OF_THE_REQUEST = (
 )
 _TOO_LONG = re.compile(
     r"context.?length|context.?window|context size|maximum context|prompt is too long"
-    r"|input is too long|input tokens exceed|too many (?:input )?tokens|reduce the length",
+    r"|input is too long|input tokens exceed|too many (?:input )?tokens|reduce the length"
+    r"|maximum prompt length|token count.{0,20}exceeds|`inputs` tokens|request too large",
     re.IGNORECASE,
 )
 _FILTERED = re.compile(
@@ -64,14 +65,16 @@ def explained(
     error: Exception, settings: OpenAISettings, sent: Collection[str], secrets: Sequence[str]
 ) -> TransportError:
     """The error in our words; `sent` are the parameters that the request had."""
-    text = cleaned(error.message if isinstance(error, openai.APIError) else str(error), secrets)
-    if isinstance(error, openai.APITimeoutError):
+    words = _words(error)
+    text = cleaned(words, secrets)
+    if isinstance(error, openai.APITimeoutError) and _timed_out(error):
         said = f"no reply within {settings.timeout_s:g} s"
         return TransportError(said, retry=True, busy=True)
     if not isinstance(error, openai.APIError):
         return TransportError(f"the server's reply cannot be used: {text}", retry=True)
     if not isinstance(error, openai.APIStatusError):
-        return TransportError(f"cannot reach the server: {text}", retry=True)
+        cause = cleaned(str(error.__cause__ or ""), secrets)
+        return TransportError(f"cannot reach the server: {cause or text}", retry=True)
     status, code = error.status_code, str(error.code or "")
     said = f"the server says {status} to model {settings.model!r}: {text}"
     final = code in _FINAL_CODES
@@ -79,8 +82,8 @@ def explained(
     refused = status in _REFUSED or code in _REFUSED_CODES
     ended = parameter = None
     if status in _OF_THE_REQUEST and not refused and not final:
-        ended = _ended(code, text)
-        parameter = None if ended else _parameter(error, text, sent)
+        ended = _ended(code, words)
+        parameter = None if ended else _parameter(error, words, sent)
     return TransportError(
         said,
         retry=retry,
@@ -90,6 +93,25 @@ def explained(
         ended=ended,
         parameter=parameter,
     )
+
+
+def _words(error: Exception) -> str:
+    """All that the server said; the SDK leaves out what is not of OpenAI's own form."""
+    if not isinstance(error, openai.APIError):
+        return str(error)
+    bare = isinstance(error, openai.APIStatusError) and error.message.endswith(
+        str(error.status_code)
+    )
+    return f"{error.message}: {error.body}" if bare and error.body else error.message
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """A refused connection, too, comes as the SDK's timeout; only its cause tells."""
+    while error is not None:
+        if isinstance(error, TimeoutError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def cleaned(text: str, secrets: Sequence[str] = ()) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -80,8 +81,8 @@ async def make(server: OpenAIServer, store: RunStore) -> AsyncIterator[Make]:
     async with http_client() as client:
 
         def made(**changes: Any) -> LedgeredCaller:
-            options = {name: changes.pop(name) for name in ("past", "say") if name in changes}
-            options |= {"seed": 0, "concurrency": changes.pop("at_once", 16)}
+            options: dict[str, Any] = {"seed": 0, "concurrency": changes.pop("at_once", 16)}
+            options |= {name: changes.pop(name) for name in ("past", "say") if name in changes}
             values = {"provider": "openai", "base_url": server.base_url} | changes
             return LedgeredCaller(
                 {
@@ -97,7 +98,7 @@ async def make(server: OpenAIServer, store: RunStore) -> AsyncIterator[Make]:
         yield made
 
 
-def to_target(text: str = "Hello?", **changes: Any) -> Request[Sample]:
+def to_target(text: str = "Hello?", **changes: Any) -> Request[Any]:
     values: dict[str, Any] = {
         "messages": (Message("system", "Be kind."), Message("user", text)),
         "parse": read_sample,
@@ -191,8 +192,14 @@ async def problems(store: RunStore) -> list[str | None]:
     return await column(store, "select problem from attempt order by started_at, number")
 
 
-SHORT = ("models=openai", "search=greedy", "search.levels=2", "search.max_extension=0")
-SHORT += ("search.rewrites=2", "search.queries_per_level=4")
+SHORT = (
+    "models=openai",
+    "search=greedy",
+    "search.levels=2",
+    "search.max_extension=0",
+    "search.rewrites=2",
+    "search.queries_per_level=4",
+)
 
 
 async def optimized(server: OpenAIServer, folder: Path, *words: str, **options: Any) -> Any:
@@ -278,16 +285,17 @@ async def test_l1_who_waits_for_a_server_does_not_hold_up_the_end(
     """Nothing is paid for yet, so it is given up at once."""
     server.fail_next(status=429, headers={"Retry-After": "50"})
     caller = make()
-    asked = [asyncio.create_task(caller.ask(to_target(str(n)))) for n in range(3)]
-    while len(server.requests) < 3 or server.in_flight:
+    asked = [asyncio.create_task(caller.ask(to_target("first")))]
+    while caller._limiter("target").allowed == math.inf:
         await asyncio.sleep(0.001)
-    asked.append(asyncio.create_task(caller.ask(to_target("late"))))
-    await asyncio.sleep(0.05)
-    async with asyncio.timeout(10):
+    asked.append(asyncio.create_task(caller.ask(to_target("second"))))
+    while not caller._limiter("target")._waiting:
+        await asyncio.sleep(0.001)
+    async with asyncio.timeout(30):
         await caller.aclose()
     ends = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(end) for end in ends].count(RunPaused) == 2
-    assert len(server.requests) == 3
+    assert [type(end) for end in ends] == [RunPaused] * 2
+    assert len(server.requests) == 1
 
 
 # L2, L3: nothing to wait for
@@ -456,7 +464,7 @@ async def test_l7_l8_what_is_no_reply_is_asked_for_again(
 # L9 to L12: what the server does not do
 
 
-OVERFLOWS = {
+OVERFLOWS: Mapping[str, object] = {
     "openai": {
         "error": {
             "message": "This model's maximum context length is 128000 tokens.",
@@ -482,6 +490,9 @@ OVERFLOWS = {
         }
     },
     "anthropic": {"error": {"message": "prompt is too long: 210000 tokens > 200000 maximum"}},
+    "google": [{"error": {"message": "The input token count (9) exceeds the maximum number"}}],
+    "groq": {"error": {"message": "Request too large for model `m`: Limit 6000, Requested 8000"}},
+    "xai": {"error": "This model's maximum prompt length is 131072."},
     "tgi": {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096"},
 }
 
@@ -648,8 +659,16 @@ REFUSALS: list[tuple[str, int, Any]] = [
     ("max_completion_tokens", 422, not_permitted("max_completion_tokens")),
 ]
 EVERYTHING = {"temperature": 0.5, "top_p": 0.9, "max_tokens": 100}
-SENT = ("temperature", "top_p", "stop", "seed", "n", "response_format")
-SENT += ("max_tokens", "max_completion_tokens")
+SENT = {
+    "temperature",
+    "top_p",
+    "stop",
+    "seed",
+    "n",
+    "response_format",
+    "max_tokens",
+    "max_completion_tokens",
+}
 
 
 def with_everything(text: str) -> Request[Sample]:
@@ -674,11 +693,11 @@ async def test_l12_a_refused_parameter_is_left_out(
     assert (await again.ask(with_everything("three"))).value.text
     assert faults(server) == 1
     first, *others = bodies(server, "target")
-    assert set(SENT) <= set(first)
+    assert set(first) >= SENT
     # Without n each of several answers is a request of its own.
     assert len(others) == (9 if parameter == "n" else 3)
     for each in others:
-        assert set(SENT) - set(each) == {parameter}
+        assert SENT - set(each) == {parameter}
     assert len(said) == 1
     assert said[0].startswith(f"target: from now on without {parameter} (")
     found = await store.read("select role, parameter from left_out")
@@ -690,7 +709,9 @@ async def test_l12_of_several_parameters_each_is_left_out(server: OpenAIServer, 
     for name in ("temperature", "seed", "n", "response_format"):
         server.refuse(name)
     said: list[str] = []
-    assert (await make(say=said.append, **EVERYTHING).ask(with_everything("one"))).value.text
+    assert (
+        await make(say=said.append, at_once=1, **EVERYTHING).ask(with_everything("one"))
+    ).value.text
     assert faults(server) == len(said) == 4
 
 
@@ -746,12 +767,12 @@ async def test_l12_m12_a_resumed_run_remembers_what_to_leave_out(
     server: OpenAIServer, tmp_path: Path
 ) -> None:
     """Each role's server refuses once, over both sessions."""
-    for name in ("temperature", "system", "n"):
-        server.refuse(name)
+    server.refuse("system", body=openai_error("System role not supported"))
+    server.refuse("temperature")
+    server.refuse("n")
     with pytest.raises(drpo.BudgetReached):
         await optimized(server, tmp_path, "budget.calls=12", "concurrency=1")
-    before = {(seen.role, str(sorted(body(seen)))) for seen in server.requests if seen.fault}
-    assert len(before) >= 3
+    assert faults(server) >= 3
     resumed = await drpo.resume(None, "budget.calls=null", runs=tmp_path)
     assert resumed.summary["status"] == "done"
     refused = [seen.role for seen in server.requests if seen.fault]
@@ -783,14 +804,19 @@ async def test_m1_any_other_refusal_is_a_typed_failure(
 ) -> None:
     """Not asked again."""
     server.say_next("", refusal="That I will not do.")
-    request: Any = {"judge": to_judge, "rewarder": to_rewarder, "rewriter": to_rewriter}[role]()
-    value: Any = (await make().ask(request)).value
-    reason = {
-        "judge": lambda: value.unscored,
-        "rewarder": lambda: value.reason,
-        "rewriter": lambda: value[0].failure,
-    }[role]()
-    assert "the model refused" in reason
+    requests: dict[str, Request[Any]] = {
+        "judge": to_judge(),
+        "rewarder": to_rewarder(),
+        "rewriter": to_rewriter(),
+    }
+    value = (await make().ask(requests[role])).value
+    if isinstance(value, Verdict):
+        reason = value.unscored
+    elif isinstance(value, Selection):
+        reason = value.reason
+    else:
+        reason = value[0].failure
+    assert "the model refused" in str(reason)
     assert len(server.requests) == 1
     assert await outcomes(store) == ["refusal"]
 
