@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Here
 from openai_server import Kind, OpenAIServer, Seen
 
 import drpo
@@ -25,6 +26,7 @@ from drpo.checkpoints.reader import status
 from drpo.checkpoints.runs import create_run, reading
 from drpo.checkpoints.store import RunStore, open_store
 from drpo.conf.schema import OpenAISettings
+from drpo.fork import fork
 from drpo.graph.errors import BadInput, ProviderRefused, ProviderStopped, RunPaused
 from drpo.graph.requests import TOO_LONG, Request
 from drpo.graph.values import ROLES, Aspect, Message, Rewrite, Sample, Selection, Verdict
@@ -46,6 +48,7 @@ from drpo.nodes.parsing import (
 )
 from drpo.nodes.prompts import JinjaTemplates
 from drpo.nodes.target import CUT, FINE, read_sample
+from drpo.replay import replay
 from drpo.run import Snapshot
 
 CLARITY, DEPTH = Aspect("Clarity", "clear"), Aspect("Depth", "deep")
@@ -785,6 +788,19 @@ async def test_l12_m12_a_resumed_run_remembers_what_to_leave_out(
     }
 
 
+async def test_l12_a_fork_with_another_model_asks_anew(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    """Only for the role whose model it is."""
+    server.refuse("temperature")
+    await optimized(server, tmp_path)
+    [path] = tmp_path.glob("*.sqlite")
+    forked = fork(path, level=0, overrides=["models.judge.model=other"])
+    with reading(forked.path) as db:
+        left_out = {row["role"] for row in db["left_out"].rows}
+    assert left_out == {"target", "rewarder", "rewriter"}
+
+
 # M1 to M3: no answer, or half of one
 
 
@@ -944,6 +960,36 @@ async def test_m5_a_form_that_stays_wrong_is_a_typed_failure(
     assert verdict.scores == ()
     assert verdict.unscored == "the judge's reply could not be read: it holds no JSON object"
     assert await outcomes(store) == ["invalid"] * 2
+
+
+async def test_m5_the_same_wrong_reply_is_asked_about_in_another_draw(
+    server: OpenAIServer, make: Make, store: RunStore
+) -> None:
+    """As often as `asks` says; the conversation does not grow."""
+    server.say_next("no JSON at all", times=9)
+    await make(asks=4).ask(to_judge())
+    assert await outcomes(store) == ["invalid"] * 4
+    assert [len(each["messages"]) for each in bodies(server)] == [2, 4, 4, 4]
+    assert len({each["seed"] for each in bodies(server)[1:]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("ends", "asked"),
+    [
+        (("length", "stop"), [(100, 2), (200, 2), (200, 4)]),
+        (("stop", "length"), [(100, 2), (100, 4), (200, 4)]),
+    ],
+)
+async def test_m3_m5_what_one_reply_needed_the_next_has_too(
+    ends: tuple[str, str], asked: list[tuple[int, int]], server: OpenAIServer, make: Make
+) -> None:
+    """Room after one that was cut off, the complaint after one that could not be read."""
+    for finish_reason in ends:
+        server.say_next("no JSON at all", finish_reason=finish_reason)
+    server.say_next(judging(Clarity=4, Depth=2))
+    verdict = (await make(asks=3, max_tokens=100).ask(to_judge())).value
+    assert verdict.values == (4.0, 2.0)
+    assert [(each["max_tokens"], len(each["messages"])) for each in bodies(server)] == asked
 
 
 @pytest.mark.parametrize("second", [judging(Clarity=3), "no JSON at all"])
@@ -1178,3 +1224,37 @@ async def test_m12_a_system_text_goes_before_the_first_user_turn(
     assert faults(server) == 1
     assert len(said) == 1
     assert said[0].startswith("target: from now on without system (")
+
+
+# All of it together
+
+
+async def test_l4_l7_l12_m2_m3_m5_a_faulty_run_is_replayed_from_its_file(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    """What was asked again, cut off, empty, refused or left out comes out of the ledger as well."""
+    server.refuse("temperature")
+    server.refuse("n")
+    server.fail_next(status=503, times=2)
+    server.fail_next(kind="garbage", role="judge")
+    server.say_next("", role="target")
+    server.say_next("The first wo", role="target", finish_reason="length")
+    server.say_next("", role="target", finish_reason="content_filter")
+    server.say_next("no JSON at all", role="judge", times=3)
+    server.say_next("", role="rewriter", refusal="That I will not do.")
+    told = await optimized(server, tmp_path, "concurrency=2")
+    assert told["status"] == "done"
+    [path] = tmp_path.glob("*.sqlite")
+    replayed = await asyncio.to_thread(replay, path)
+    assert replayed.reason is None
+    assert replayed.same
+
+
+def test_l5_the_command_says_how_to_go_on(here: Here) -> None:
+    """And leaves with its own exit code."""
+    attempts = [f"models.{role}.attempts=2" for role in ROLES]
+    away = "openai.base_url=http://127.0.0.1:9/v1"
+    done = here("optimize", *SHORT, away, *attempts, "--yes")
+    assert done.returncode == 5
+    assert "cannot reach the server" in done.stderr
+    assert "go on with: drpo resume" in done.stderr
