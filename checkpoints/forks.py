@@ -85,6 +85,7 @@ def fork_run(
                 start = None if place is None else _take_back(db, place, level_limit)
                 if place is None:
                     _forget(db, 0, 0)
+                _ask_anew(db, source.settings, settings)
                 _rename(db, source.id, run_id, settings, fingerprint, version, start)
             db.conn.execute("vacuum")
         unfinished.rename(path)
@@ -177,6 +178,13 @@ def _limit(db: Database, level: int, levels: int, most_more: int) -> int:
         "select count(distinct level) as n from decision where node = 'skip' and level < ?", [level]
     )
     return int(min(levels + row["n"], levels + most_more))
+
+
+def _ask_anew(db: Database, before: str, after: str) -> None:
+    """What another model takes is not known."""
+    old, new = (json.loads(settings).get("models", {}) for settings in (before, after))
+    changed = [role for role in new if new[role] != old.get(role)]
+    db.conn.executemany("delete from left_out where role = ?", [(role,) for role in changed])
 
 
 def _rename(

@@ -145,6 +145,7 @@ class LedgeredCaller:
     ) -> tuple[str, Reply]:
         """The completion, or of those that are asked for in its place the last that is of use."""
         kept: tuple[str, Reply] | None = None
+        last = request
         for asked in range(1, self._providers[request.role].limits.asks + 1):
             outcome, reason = reply.ended()
             flaw = request.flaw(reply) if outcome == "ok" else None
@@ -158,23 +159,22 @@ class LedgeredCaller:
                 kept = (key, reply)
             if outcome in FINAL or asked == self._providers[request.role].limits.asks:
                 break
-            again = self._again(request, asked, outcome, reply, reason)
-            key, reply, known = await self._reply(again)
+            if outcome == "truncated":
+                last = replace(last, room=2 * self._room(last, reply))
+            elif outcome == "invalid" and request.again is not None:
+                # Instead of what was said of an earlier reply; the same again is another try.
+                turns = request.again(reply.texts[0], reason)
+                last = replace(last, messages=(*request.messages, *turns), tries=asked - 1)
+            else:
+                last = replace(last, tries=asked)
+            key, reply, known = await self._reply(last)
         return kept or (key, reply)
 
-    def _again(
-        self, request: Request[Any], asked: int, outcome: Outcome, reply: Reply, reason: str
-    ) -> Request[Any]:
-        """The request in another form: with more room, or with what was wrong, or just again."""
+    def _room(self, request: Request[Any], reply: Reply) -> int:
+        """Tokens that were too few: as set, or as many as the answer and its thinking took."""
+        set_to = request.room or self._providers[request.role].parameters.get("max_tokens")
         text = reply.texts[0] if reply.texts else ""
-        if outcome == "truncated":
-            room = self._providers[request.role].parameters.get("max_tokens")
-            room = room or max(LEAST_ROOM, reply.tokens, _estimate(text))
-            return replace(request, room=int(room) * 2**asked)
-        if outcome == "invalid" and request.again is not None:
-            turns = request.again(text, reason)
-            return replace(request, messages=(*request.messages, *turns))
-        return replace(request, tries=asked)
+        return int(set_to or max(LEAST_ROOM, reply.tokens, _estimate(text)))
 
     async def _mark(self, key: str, role: Role) -> None:
         """The reply turned out to be unreadable."""

@@ -33,7 +33,8 @@ _OF_THE_REQUEST = (
 )
 _TOO_LONG = re.compile(
     r"context.?length|context.?window|context size|maximum context|prompt is too long"
-    r"|input is too long|input tokens exceed|too many (?:input )?tokens|reduce the length",
+    r"|input is too long|input tokens exceed|too many (?:input )?tokens|reduce the length"
+    r"|maximum prompt length|token count.{0,20}exceeds|`inputs` tokens|request too large",
     re.IGNORECASE,
 )
 _FILTERED = re.compile(
@@ -65,7 +66,8 @@ def explained(
     error: Exception, settings: OpenAISettings, sent: Collection[str], secrets: Sequence[str]
 ) -> TransportError:
     """The error in our words; `sent` are the parameters that the request had."""
-    text = cleaned(error.message if isinstance(error, openai.APIError) else str(error), secrets)
+    words = _words(error)
+    text = cleaned(words, secrets)
     away = _never_connected(error)
     if isinstance(error, openai.APITimeoutError) and away is None:
         said = f"no reply within {settings.timeout_s:g} s"
@@ -83,8 +85,8 @@ def explained(
     refused = status in _REFUSED or code in _REFUSED_CODES
     ended = parameter = None
     if status in _OF_THE_REQUEST and not refused and not final:
-        ended = _ended(code, text)
-        parameter = None if ended else _parameter(error, text, sent)
+        ended = _ended(code, words)
+        parameter = None if ended else _parameter(error, words, sent)
     return TransportError(
         said,
         retry=retry,
@@ -102,6 +104,16 @@ def _never_connected(error: BaseException) -> str | None:
     if isinstance(cause, httpx2.ConnectTimeout):
         return None if isinstance(cause.__cause__, TimeoutError) else str(cause)
     return None if cause is None else _never_connected(cause)
+
+
+def _words(error: Exception) -> str:
+    """All that the server said; the SDK leaves out what is not of OpenAI's own form."""
+    if not isinstance(error, openai.APIError):
+        return str(error)
+    bare = isinstance(error, openai.APIStatusError) and error.message.endswith(
+        str(error.status_code)
+    )
+    return f"{error.message}: {error.body}" if bare and error.body else error.message
 
 
 def cleaned(text: str, secrets: Sequence[str] = ()) -> str:
