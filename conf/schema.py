@@ -129,7 +129,7 @@ class BudgetSettings(Strict):
     """Time that the sessions of the run may take together; null for no limit."""
     failures: float | None = Field(default=0.5, ge=0, le=1)
     """Share of a level's evaluations, or of its rewrites, that may fail before the run pauses; null
-    for all. Fewer than three failures pause it only where nothing succeeded."""
+    for all. Fewer than three pause it only where no evaluation at all succeeded."""
 
 
 class ModelSettings(Strict):

@@ -14,7 +14,7 @@ from drpo.conf.schema import SearchSettings
 from drpo.graph.context import Context
 from drpo.graph.state import SearchState, SearchUpdate, level_candidates
 from drpo.graph.values import HIGHEST_SCORE, ROOT, Decision, Evaluation, Standing, mean
-from drpo.nodes.failures import hold_to_limit
+from drpo.nodes.failures import FEWEST, hold_to_limit
 
 NOTHING_READABLE = "no verdict on it can be read"
 
@@ -25,7 +25,9 @@ async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate
     candidates = level_candidates(state)
     evaluations = await context.store.evaluations(candidates)
     unscored = [_why_unscored(each) for each in evaluations]
-    hold_to_limit("evaluations", state["level"], unscored, context.most_failures)
+    # A level of which nothing at all was scored tells the search nothing, however small it is.
+    fewest = min(FEWEST, len(unscored))
+    hold_to_limit("evaluations", state["level"], unscored, context.most_failures, fewest)
     standings = await _standings(candidates, evaluations, context)
     beam = await context.store.standings(state["beam"])
     terminal = context.strategy.stop(state["level"], state["level_limit"], context.order.levels)

@@ -8,21 +8,20 @@ from collections.abc import Sequence
 from drpo.graph.errors import TooManyFailures
 
 FEWEST = 3
-"""Fewer failures at a level are nothing to stop for, unless nothing else is there."""
+"""Fewer failures at a level are nothing to stop for."""
 MOST_SHOWN = 2
 LONGEST_SHOWN = 200
 
 
 def hold_to_limit(
-    what: str, level: int, reasons: Sequence[str | None], limit: float | None
+    what: str, level: int, reasons: Sequence[str | None], limit: float | None, fewest: int = FEWEST
 ) -> None:
     """`reasons` say of each thing at a level why it failed, None where it did not.
 
-    Raises TooManyFailures above `limit`, a share; None for no limit.
+    Raises TooManyFailures above `limit`, a share (None for no limit), from `fewest` failures on.
     """
     failed = [reason for reason in reasons if reason is not None]
-    few = len(failed) < min(FEWEST, len(reasons))
-    if limit is None or few or len(failed) <= limit * len(reasons):
+    if limit is None or len(failed) < fewest or len(failed) <= limit * len(reasons):
         return
     common = Counter(reason[:LONGEST_SHOWN] for reason in failed).most_common(MOST_SHOWN)
     examples = "; ".join(f"{reason} ({count} times)" for reason, count in common)
