@@ -239,8 +239,8 @@ def rm(
 ) -> None:
     """Delete a run's file, with every answer that was paid for."""
     from drpo.checkpoints.reader import summary
-    from drpo.checkpoints.runs import find_run, is_owned, remove_run
-    from drpo.graph.errors import BadInput, RunOwned
+    from drpo.checkpoints.runs import find_run, remove_run
+    from drpo.graph.errors import BadInput
     from drpo.render import removal
 
     path = find_run(runs, run)
@@ -250,8 +250,6 @@ def rm(
         typer.echo(removal(summary(path, with_tree=False)), err=True)
         if not typer.confirm("Delete it?", default=False, err=True):
             raise BadInput("nothing was deleted")
-    if is_owned(path):
-        raise RunOwned(f"run {path.stem} is being run; stop it first")
     remove_run(path)
     typer.echo(f"Deleted {path}.")
 

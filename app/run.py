@@ -283,19 +283,22 @@ class _Search:
         self._store = store
         self._observer = observer
         self._began = time.monotonic()
+        self._before = 0.0
         self._first_levels: int | None = None
 
     async def run(self, announce: Callable[[str], None] | None) -> None:
         """To the end; the run's status is right afterwards, whatever happened."""
         status, reason, grace_s = "failed", "", None
         ledger = SqliteLedger(self._store)
+        past = await ledger.past()
+        self._before = past.seconds
         caller = LedgeredCaller(
             self._providers,
             ledger,
             seed=self._settings.seed,
             concurrency=self._settings.concurrency,
             budget=self._settings.budget,
-            past=await ledger.past(),
+            past=past,
             say=announce,
         )
         try:
@@ -323,8 +326,11 @@ class _Search:
             try:
                 await caller.aclose(grace_s)
             finally:
-                taken_s = time.monotonic() - self._began
-                await self._store.set_status(status, reason or None, taken_s)
+                await self._store.set_status(status, reason or None, self._seconds())
+
+    def _seconds(self) -> float:
+        """Of all sessions so far; a kill loses what passed since the last heartbeat."""
+        return self._before + time.monotonic() - self._began
 
     @asynccontextmanager
     async def _beating(self, announce: Callable[[str], None] | None) -> AsyncIterator[None]:
@@ -335,7 +341,7 @@ class _Search:
             while True:
                 await asyncio.sleep(HEARTBEAT_S)
                 try:
-                    await self._store.heartbeat()
+                    await self._store.heartbeat(self._seconds())
                 except RunFailed:
                     # The search meets it at its own next write, and stops.
                     return

@@ -38,6 +38,8 @@ COMPOSING = threading.Lock()
 """Hydra has one state per process; searches side by side compose in threads."""
 PROVIDERS = ("sandbox", "openai", "huggingface", "langchain")
 """Pydantic puts them into the path of a setting of a role."""
+HANDED_ON = ("openai", "sandbox")
+"""Sections from which roles on a provider of that name have their values."""
 RESUMABLE = ("budget.", "concurrency", "storage.", "ledger.")
 """What may change when a run is resumed; anything else would be another search."""
 FORKABLE_NOT = ("data.", "own", "experiment")
@@ -125,8 +127,19 @@ def _changed(settings: Settings, overrides: Sequence[str]) -> Settings:
             raise BadInput(f"{key!r} is no setting; {nearest(key, _known_keys())}")
         value = override.value()
         is_root = override.key_or_group == "root" and isinstance(value, str)
+        _hand_on(values, parents, name, value)
         place[name] = _root(value) if is_root else value
     return validated(values)
+
+
+def _hand_on(values: Any, parents: Sequence[str], name: str, value: Any) -> None:
+    """What a section says for all roles changes where a role has it from there."""
+    if len(parents) != 1 or parents[0] not in HANDED_ON:
+        return
+    section = parents[0]
+    for model in values["models"].values():
+        if model["provider"] == section and model.get(name) == values[section].get(name):
+            model[name] = value
 
 
 def explained(error: Exception, overrides: Sequence[str]) -> BadInput:

@@ -161,11 +161,12 @@ _LOOKS: tuple[tuple[str, Callable[[Database], Problems]], ...] = (
 
 def _log(path: Path) -> Finding:
     """A run that is written to, or was killed, has its last commits in a file beside it."""
+    path = path.resolve()
     wal = path.with_name(f"{path.name}-wal")
     if wal.is_file() and wal.stat().st_size > WAL_HEADER:
         size = f"{wal.stat().st_size // 1024:,} KB"
         return Finding("log", f"{size} of commits are in {wal.name}; a copy needs both files")
-    if _expects_log(path) and not is_owned(path):
+    if _expects_log(path) and not wal.exists() and not is_owned(path):
         said = (
             f"{wal.name} is missing: the file was copied while its run was going, without it; "
             "commits may be lost. Copy both, or make the copy by `drpo fork`"

@@ -157,10 +157,21 @@ def run_paths(folder: Path, prefix: str = "") -> list[Path]:
 
 
 def remove_run(path: Path) -> None:
-    """Take a run's file away, with whatever SQLite has beside it."""
-    ends = ("-wal", "-shm", "-journal")
-    for beside in (path, *(path.with_name(path.name + end) for end in ends)):
-        beside.unlink(missing_ok=True)
+    """Take a run's file away, with whatever SQLite has beside it.
+
+    Raises RunOwned where a process runs it.
+    """
+    lock = _lock(path)
+    try:
+        lock.acquire(timeout=LOOKING_S, poll_interval=LOOKING_S / 10)
+    except Timeout:
+        raise RunOwned(f"run {path.stem} is being run; stop it first") from None
+    try:
+        ends = ("-wal", "-shm", "-journal")
+        for beside in (path, *(path.with_name(path.name + end) for end in ends)):
+            beside.unlink(missing_ok=True)
+    finally:
+        _give_up(lock)
 
 
 @contextmanager
@@ -218,6 +229,9 @@ def _writing(path: Path) -> Iterator[Database]:
     try:
         with open_database(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as db:
             yield db
+            # The log of a run that was killed is in the file now, and nobody shall miss it.
+            with suppress(sqlite3.OperationalError):
+                db.conn.execute("pragma journal_mode = delete")
     except sqlite3.Error as error:
         raise RunFailed(f"cannot write {path}: {error}") from None
 
@@ -297,7 +311,8 @@ def _difference(before: Any, after: Any) -> str:
 
 
 def _lock(path: Path) -> FileLock:
-    return FileLock(path.with_suffix(".lock"))
+    # One lock, by whatever name the file is called.
+    return FileLock(path.resolve().with_suffix(".lock"))
 
 
 def _give_up(lock: FileLock) -> None:

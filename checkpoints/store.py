@@ -70,8 +70,10 @@ class RunStore:
         self._reused = reused
 
     def ensure_healthy(self) -> None:
-        """Raises RunFailed when a checkpoint or a row could not be written."""
+        """Raises RunFailed when a checkpoint or a row could not be written, or would be lost."""
         self.saver.ensure_healthy()
+        if not self.file.exists():
+            raise RunFailed(f"the run's file {str(self.file)!r} was deleted while it was running")
 
     async def write(self, *statements: Statement) -> None:
         """All of them in one transaction, committed.
@@ -344,9 +346,9 @@ class RunStore:
             "and until it stops the log goes on growing"
         )
 
-    async def heartbeat(self) -> None:
-        """The owner is alive."""
-        await self.write(("update run set heartbeat_at = ?", [(now(),)]))
+    async def heartbeat(self, seconds: float) -> None:
+        """The owner is alive; `seconds` is what all sessions took so far."""
+        await self.write(("update run set heartbeat_at = ?, seconds = ?", [(now(), seconds)]))
 
     async def seconds(self) -> float:
         """What the sessions of the run took so far."""
@@ -362,10 +364,10 @@ class RunStore:
                 await self.saver.conn.execute_fetchall("vacuum")
 
     async def set_status(self, status: str, reason: str | None, seconds: float) -> None:
-        """Of the run; `seconds` is what this session of it took."""
+        """Of the run; `seconds` is what all its sessions took."""
         await self.write(
             (
-                "update run set status = ?, reason = ?, updated_at = ?, seconds = seconds + ?",
+                "update run set status = ?, reason = ?, updated_at = ?, seconds = ?",
                 [(status, reason, now(), seconds)],
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 from openai_server import OpenAIServer
@@ -11,6 +12,7 @@ from openai_server import OpenAIServer
 import drpo
 from drpo.checkpoints.reader import summary
 from drpo.checkpoints.runs import run_paths
+from drpo.checkpoints.store import RunStore
 from drpo.conf.schema import BudgetSettings
 from drpo.graph.errors import BadInput, BudgetReached
 from drpo.graph.values import ROLES
@@ -171,3 +173,15 @@ def test_b1_dollars_are_counted_beside_calls_of_unknown_price() -> None:
     usage.roles["judge"].cost_usd, usage.roles["target"].unpriced = 4.0, 1
     with pytest.raises(BudgetReached):
         Budget(BudgetSettings(cost_usd=1), usage)._has_room(Expected())
+
+
+async def test_b1_seconds_of_a_session_that_was_killed_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to its last heartbeat."""
+    monkeypatch.setattr("drpo.run.HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(RunStore, "set_status", AsyncMock(side_effect=KeyError))
+    with pytest.raises(KeyError):
+        await drpo.optimize("experiment=smoke", "models.target.latency_ms=50", runs=tmp_path)
+    [path] = run_paths(tmp_path)
+    assert summary(path)["seconds"] > 0

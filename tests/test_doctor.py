@@ -13,8 +13,8 @@ from conftest import Here
 import drpo
 from drpo.checkpoints import doctor
 from drpo.checkpoints.doctor import examine
-from drpo.checkpoints.runs import create_run, load_run, run_paths
-from drpo.graph.errors import BadInput
+from drpo.checkpoints.runs import create_run, load_run, owning, run_paths
+from drpo.graph.errors import BadInput, RunFailed
 
 
 @pytest.fixture
@@ -177,3 +177,14 @@ def test_s6_every_value_of_a_run_that_has_to_be_read_is_looked_at(path: Path, he
     assert any("start" in each.said for each in examine(path) if not each.ok)
     with pytest.raises(BadInput, match="drpo doctor"):
         load_run(path)
+
+
+def test_s5_a_killed_run_that_was_refused_is_sound(tmp_path: Path) -> None:
+    """To look whether it may go on puts its log into the file; nothing is missing."""
+    path = drpo.optimize_blocking("experiment=smoke", runs=tmp_path).path
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("pragma journal_mode = wal")
+        db.execute("update run set status = 'running', owner_pid = 1")
+    with pytest.raises(RunFailed, match="died"), owning(path, most_recoveries=0):
+        pass
+    assert all(each.ok for each in examine(path))

@@ -158,9 +158,9 @@ async def test_p8_a_running_search_says_that_it_is_alive(
     beats: list[None] = []
     heartbeat = RunStore.heartbeat
 
-    async def counted(self: RunStore) -> None:
+    async def counted(self: RunStore, seconds: float) -> None:
         beats.append(None)
-        await heartbeat(self)
+        await heartbeat(self, seconds)
 
     monkeypatch.setattr("drpo.run.HEARTBEAT_S", 0.001)
     monkeypatch.setattr(RunStore, "heartbeat", counted)
@@ -248,7 +248,7 @@ async def test_s3_a_file_that_is_held_while_it_is_written_is_named(
         with closing(sqlite3.connect(run.path, isolation_level=None)) as other:
             other.execute("begin immediate")
             with pytest.raises(RunFailed, match=rf"{run.path.name}.*locked"):
-                await opened.heartbeat()
+                await opened.heartbeat(0.0)
             with pytest.raises(RunFailed):
                 opened.ensure_healthy()
 
@@ -276,7 +276,7 @@ async def test_s4_the_log_is_bounded_and_a_long_reader_is_told_of(
         await fill("third")
         assert wal.stat().st_size > 500_000
         await opened.saver.conn.execute_fetchall("pragma wal_checkpoint(restart)")
-        await opened.heartbeat()
+        await opened.heartbeat(0.0)
         assert wal.stat().st_size <= store.WAL_LIMIT_BYTES
         assert opened.swollen_log() is None
 

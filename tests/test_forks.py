@@ -13,9 +13,11 @@ from conftest import Here
 
 import drpo
 from drpo.checkpoints import reader
-from drpo.checkpoints.runs import load_run, run_paths
+from drpo.checkpoints.runs import is_owned, load_run, owning, remove_run, run_paths
 from drpo.fork import fork
-from drpo.graph.errors import BadInput, RunPaused
+from drpo.graph.errors import BadInput, RunFailed, RunOwned, RunPaused
+from drpo.models.provider import Call, Completion
+from drpo.models.sandbox.provider import Sandbox
 from drpo.review import Changes
 
 BEYOND = ["search.recycle_queries=false", "search.queries_per_level=50"]
@@ -347,3 +349,60 @@ async def test_c6_a_fork_with_a_ledger_that_is_none_is_refused_at_once(tmp_path:
     with pytest.raises(BadInput, match=r"^ledger\.reuse"):
         fork(whole.path, overrides=["ledger.reuse=nothing.sqlite"])
     assert len(run_paths(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "override", ["sandbox.world=easy", "sandbox.profile=terse", "sandbox.seed=4"]
+)
+async def test_what_a_section_says_for_all_roles_holds_in_a_fork(
+    override: str, tmp_path: Path
+) -> None:
+    """As in a search that is made with it; a role with a value of its own keeps that."""
+    own = "models.rewriter.profile=reckless"
+    whole = await made(tmp_path / "whole", override, own)
+    before = await made(tmp_path, own)
+    changed = await ended(fork(before.path, level=0, overrides=[override]).path)
+    assert changed.summary["tree_sha256"] == whole.summary["tree_sha256"]
+    assert changed.summary["tree_sha256"] != before.summary["tree_sha256"]
+
+
+async def test_p8_a_run_is_one_by_whatever_name(tmp_path: Path) -> None:
+    """A link to its file has no lock of its own."""
+    done = await made(tmp_path)
+    link = tmp_path / "latest.sqlite"
+    link.symlink_to(done.path.name)
+    with owning(done.path, most_recoveries=3):
+        assert is_owned(link)
+        with pytest.raises(RunOwned), owning(link, most_recoveries=3):
+            pass
+
+
+async def test_a_run_that_begins_while_rm_asks_is_not_deleted(tmp_path: Path) -> None:
+    """Whoever deletes has to hold it."""
+    done = await made(tmp_path)
+    with owning(done.path, most_recoveries=3), pytest.raises(RunOwned):
+        remove_run(done.path)
+    assert done.path.is_file()
+    remove_run(done.path)
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_run_whose_file_is_deleted_pays_for_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be written to a file that nobody can open."""
+    asked = 0
+    whole = Sandbox.complete
+
+    async def complete(sandbox: Sandbox, call: Call) -> Completion:
+        nonlocal asked
+        asked += 1
+        if asked == 5:
+            for path in tmp_path.glob("*.sqlite"):
+                path.unlink()
+        return await whole(sandbox, call)
+
+    monkeypatch.setattr(Sandbox, "complete", complete)
+    with pytest.raises(RunFailed, match="was deleted while it was running"):
+        await made(tmp_path, "concurrency=1")
+    assert asked == 5
