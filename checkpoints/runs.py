@@ -293,6 +293,9 @@ def hold_against(run: StoredRun, current: Fingerprint) -> None:
     """Raises BadInput naming the first part in which the program changed since the run began."""
     for part in sorted({*run.fingerprint, *current}):
         before, after = run.fingerprint.get(part), current.get(part)
+        if part == "templates" and isinstance(before, Mapping) and isinstance(after, Mapping):
+            # One that came with a newer program was not there to be used.
+            after = {name: value for name, value in after.items() if name in before}
         if before != after:
             raise BadInput(
                 f"run {run.id} cannot be resumed: the {part} changed since it began "

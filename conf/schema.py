@@ -168,6 +168,9 @@ class SandboxSettings(ModelSettings):
     """Of every draw in the world."""
     dials: Annotated[dict[str, float], BeforeValidator(lambda given: given or {})] = {}
     """Of this role, in place of the world's, which docs/sandbox.md lists."""
+    asks: int = Field(default=1, ge=1, le=10)
+    """How often a question is asked until its answer can be used; replies that cannot are a part of
+    the world, which was measured with them."""
     latency_ms: float = Field(default=0.0, ge=0, le=60_000)
     """How long each call takes."""
 
