@@ -350,19 +350,19 @@ async def _attempt(
 ) -> Completion | TransportError:
     """One reply or why there is none, written down in `attempts`; nobody waits beyond `until`."""
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    clock, problem = time.monotonic(), None
+    clock = time.monotonic()
+    answered: Completion | TransportError
     try:
         async with asyncio.timeout(until - clock if until < math.inf else None):
-            return await provider.complete(call)
+            answered = await provider.complete(call)
     except TransportError as error:
-        problem = error
+        answered = error
     except TimeoutError:
         said = f"no reply within {provider.limits.deadline_s:g} s, all attempts together"
-        problem = TransportError(said, retry=False, busy=True)
-    finally:
-        seconds = time.monotonic() - clock
-        attempts.append(Attempt(started_at, seconds, None if problem is None else str(problem)))
-    return problem
+        answered = TransportError(said, retry=False, busy=True)
+    problem = str(answered) if isinstance(answered, TransportError) else None
+    attempts.append(Attempt(started_at, time.monotonic() - clock, problem))
+    return answered
 
 
 def _bearable(problem: TransportError, provider: Provider) -> float | None:

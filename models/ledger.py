@@ -151,8 +151,9 @@ class Ledger(Protocol):
 
 def outcome_of(reply: Reply) -> Outcome:
     """Of the first completion that did not end well."""
-    ends = [reply.ended(index)[0] for index in range(max(1, len(reply.texts)))]
-    return next((each for each in ends if each != "ok"), "ok")
+    ends: list[Outcome] = [reply.ended(index)[0] for index in range(max(1, len(reply.texts)))]
+    bad: list[Outcome] = [each for each in ends if each != "ok"]
+    return bad[0] if bad else "ok"
 
 
 def ledger_key(request: Request[Any], provider: Provider, seed: int) -> str:
