@@ -45,6 +45,7 @@ ROWS: Mapping[str, str] = {
     "B1": "a limit on calls, tokens, dollars or seconds",
     "B2": "a server that counts no tokens",
     "B3": "a limit in dollars without a price",
+    "I1": "an answer or query that tells the judge or rewriter what to do",
     "I5": "a file that names code",
     "I7": "a key that a provider echoes, or that stands in the settings",
 }
