@@ -291,7 +291,9 @@ def ground(queries: int, folder: Path | None = None) -> Ground:
     # Requests are built, and nobody is asked.
     nobody: Any = None
     context = context_for(settings, found, nobody, nobody)
-    return Ground(replace(context, templates=JinjaTemplates(None if folder is None else str(folder))), found)
+    return Ground(
+        replace(context, templates=JinjaTemplates(None if folder is None else str(folder))), found
+    )
 
 
 def without_fences(folder: Path) -> Path:
