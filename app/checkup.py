@@ -12,20 +12,27 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import typer
 
-from drpo.conf.schema import AnyModelSettings, ModelsSettings, OpenAISettings, Settings
+from drpo.conf.schema import (
+    AnyModelSettings,
+    LocalSettings,
+    OpenAISettings,
+    SandboxSettings,
+    Settings,
+)
 from drpo.config_file import own_words
-from drpo.graph.errors import BadInput, RunFailed
+from drpo.graph.errors import BadInput, ProviderRefused, RunFailed
 from drpo.graph.values import ROLES, Message, Role
 from drpo.models.keys import NO_KEY, api_key, header_values, is_local
 from drpo.models.prices import OTHER_SERVER, is_listed, listed_at, price_of
 from drpo.models.provider import Call, Completion, Provider, TransportError
-from drpo.models.providers import open_providers
+from drpo.models.providers import open_provider
 from drpo.models.sandbox.provider import Sandbox
 from drpo.models.thinking import apart
 from drpo.nodes.parsing import Unreadable, json_objects
@@ -99,7 +106,7 @@ class Trial:
     """One model that is tried, for all roles that use it alike."""
 
     roles: tuple[Role, ...]
-    settings: OpenAISettings
+    settings: OpenAISettings | LocalSettings
     long_tokens: int
     """Of the long prompt."""
     several: bool
@@ -161,10 +168,8 @@ def tell(overrides: Sequence[str], *, own: Path | None, as_json: bool) -> None:
     ready()
     typer.echo(planned.announced(), err=True)
     looks = asyncio.run(_watched(planned))
-    if as_json:
-        print_json([asdict(look) for look in looks])
-    else:
-        print_checkup(looks)
+    told = [asdict(look) for look in looks]
+    print_json(told) if as_json else print_checkup(told)
     bad = [look for look in looks if look.state == "bad"]
     if bad:
         first = bad[0]
@@ -178,10 +183,10 @@ def plan(settings: Settings) -> Plan:
         chosen: AnyModelSettings = getattr(settings.models, role)
         if role == "rewarder" and settings.rewards.kind == "static":
             known.append(Look((role,), chosen.model, "model", "never asked: rewards are static"))
-        elif isinstance(chosen, OpenAISettings):
-            alike.setdefault(chosen.model_dump_json(exclude=set(ASIDE)), []).append(role)
-        else:
+        elif isinstance(chosen, SandboxSettings):
             known.append(_simulated(role, chosen))
+        else:
+            alike.setdefault(chosen.model_dump_json(exclude=set(ASIDE)), []).append(role)
     long = max(LEAST_LONG, 2 * search.max_prompt_tokens + JUDGING)
     trials = [
         Trial(
@@ -195,7 +200,7 @@ def plan(settings: Settings) -> Plan:
     return Plan(tuple(trials), tuple(known), settings.budget.cost_usd)
 
 
-def _simulated(role: Role, chosen: Any) -> Look:
+def _simulated(role: Role, chosen: SandboxSettings) -> Look:
     try:
         Sandbox(chosen, role)
     except BadInput as error:
@@ -222,8 +227,10 @@ async def _watched(planned: Plan) -> list[Look]:
 
 async def examine(planned: Plan, answered: Callable[[], None] = lambda: None) -> list[Look]:
     """Every look at every model, in the order of the roles; models are tried side by side."""
+    # Two local models may be one model twice, and need not fit into the memory together.
+    alone = asyncio.Lock()
     tried = await asyncio.gather(
-        *(_tried(trial, planned.budget_usd, answered) for trial in planned.trials)
+        *(_tried(trial, planned.budget_usd, answered, alone) for trial in planned.trials)
     )
     looks = [*planned.known, *(look for each in tried for look in each)]
     # Stable: the looks at one model stay in their order.
@@ -231,13 +238,16 @@ async def examine(planned: Plan, answered: Callable[[], None] = lambda: None) ->
 
 
 async def _tried(
-    trial: Trial, budget_usd: float | None, answered: Callable[[], None]
+    trial: Trial, budget_usd: float | None, answered: Callable[[], None], alone: asyncio.Lock
 ) -> list[Look]:
-    looks = [_key(trial)]
-    if looks[0].state != "bad":
-        models = ModelsSettings(**dict.fromkeys(ROLES, trial.settings))
-        async with open_providers(models) as providers:
-            looks += await _Trying(trial, providers[trial.roles[0]], answered).looks()
+    looks = _keys(trial)
+    if all(look.state != "bad" for look in looks):
+        waits = alone if isinstance(trial.settings, LocalSettings) else nullcontext()
+        try:
+            async with waits, open_provider(trial.settings, trial.roles[0]) as provider:
+                looks += await _Trying(trial, provider, answered).looks()
+        except (BadInput, ProviderRefused) as error:
+            looks.append(_look(trial, "server", str(error), "bad", "mend the setting"))
     return [*looks, _priced(trial, budget_usd)]
 
 
@@ -245,16 +255,21 @@ def _look(trial: Trial, what: str, said: str, state: State = "ok", do: str = "")
     return Look(trial.roles, trial.settings.model, what, said, state, do if state != "ok" else "")
 
 
-def _key(trial: Trial) -> Look:
+def _keys(trial: Trial) -> list[Look]:
+    """A model in this process needs none."""
+    return [_key(trial, trial.settings)] if isinstance(trial.settings, OpenAISettings) else []
+
+
+def _key(trial: Trial, settings: OpenAISettings) -> Look:
     """Whether it is there, and never what it is."""
-    name = trial.settings.api_key_env
+    name = settings.api_key_env
     put = f"set the environment variable, or write {name}=... into a file .env here"
     try:
-        key = api_key(trial.settings)
+        key = api_key(settings)
     except BadInput:
         return _look(trial, "key", f"{name} is not set", "bad", put)
     try:
-        header_values(trial.settings)
+        header_values(settings)
     except BadInput as error:
         return _look(trial, "key", str(error), "bad", "set it, or name another variable")
     if not key.isascii() or len(key.split()) != 1:
@@ -267,6 +282,8 @@ def _key(trial: Trial) -> Look:
 def _priced(trial: Trial, budget_usd: float | None) -> Look:
     """FAULTS B3: a limit in dollars needs the price of every model."""
     price = price_of(trial.settings)
+    if not isinstance(trial.settings, OpenAISettings):
+        return _look(trial, "price", "none: it runs in this process")
     if price is not None:
         listed = f", listed on {listed_at()}" if is_listed(trial.settings) else ""
         said = f"${price.prompt:g} in and ${price.completion:g} out per million tokens{listed}"
@@ -361,13 +378,9 @@ class _Trying:
 
     def _refusal(self, problem: TransportError) -> tuple[str, State, str]:
         settings = self._trial.settings
-        if problem.refused:
-            return (
-                str(problem),
-                "bad",
-                f"look at the key in {settings.api_key_env} and at the name {settings.model!r}",
-            )
         do = "try again later" if problem.retry else "mend what the server complains of"
+        if problem.refused and isinstance(settings, OpenAISettings):
+            do = f"look at the key in {settings.api_key_env} and at the name {settings.model!r}"
         return str(problem), "bad", do
 
     def _parameters(self) -> Look:
@@ -471,8 +484,10 @@ def _said(done: Completion) -> str:
     return apart(done.texts[0])[1].strip() if done.texts else ""
 
 
-def _address(settings: OpenAISettings) -> str:
+def _address(settings: OpenAISettings | LocalSettings) -> str:
     """Without what somebody may have put before the host or after the path."""
+    if isinstance(settings, LocalSettings):
+        return "none: it runs in this process"
     for name in OTHER_SERVER:
         if settings.base_url is None and os.environ.get(name):
             shown = re.sub(r"//[^/@]*@", "//", os.environ[name]).partition("?")[0]

@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from drpo.checkpoints.doctor import Finding
-    from drpo.checkup import Look
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SHORT_ID = 8
@@ -251,25 +251,25 @@ def print_findings(path: Path, found: Iterable[Finding]) -> None:
         say(f"  {'ok ' if each.ok else 'BAD'}  {each.what}: {each.said}")
 
 
-def print_checkup(looks: Sequence[Look]) -> None:
+def print_checkup(looks: Sequence[Mapping[str, Any]]) -> None:
     """A table a model, and below them what to do about what is not well."""
     say = _Lines()
-    for (roles, model), rows in groupby(looks, key=lambda look: (look.roles, look.model)):
+    for (roles, model), rows in groupby(looks, key=itemgetter("roles", "model")):
         say(f"{', '.join(roles)}: {model}")
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_column(width=5)
         table.add_column(no_wrap=True, min_width=LONGEST_LOOK)
         table.add_column(overflow="fold")
         for look in rows:
-            cells = (_STATES[look.state], look.what, look.said)
+            cells = (_STATES[look["state"]], look["what"], look["said"])
             table.add_row(*(Text(plain(cell)) for cell in cells))
         _console().print(Padding(table, (0, 0, 0, 2)))
-    todo = [look for look in looks if look.do]
+    todo = [look for look in looks if look["do"]]
     if todo:
         say()
         say("What to do:")
     for look in todo:
-        say(f"  {', '.join(look.roles)}, {look.what}: {look.do}.")
+        say(f"  {', '.join(look['roles'])}, {look['what']}: {look['do']}.")
 
 
 def removal(told: Mapping[str, Any]) -> str:

@@ -113,6 +113,13 @@ async def open_providers(
         yield {role: await opening.provider(getattr(settings, role), role) for role in ROLES}
 
 
+@asynccontextmanager
+async def open_provider(chosen: AnyModelSettings, role: Role) -> AsyncIterator[Provider]:
+    """Of one role by itself. Raises BadInput or ProviderRefused."""
+    async with AsyncExitStack() as stack:
+        yield await _Opening(stack).provider(chosen, role)
+
+
 class _Opening:
     """What the providers of a run share: one HTTP client, one thread of local models."""
 

@@ -350,6 +350,22 @@ async def test_the_table_has_a_line_to_act_on(here: Here) -> None:
     assert "What to do:\n  target, rewarder, judge, structured output: " in done.stdout
 
 
+async def test_a_model_in_this_process_is_tried_as_well(here: Here, tmp_path: Path) -> None:
+    """Without key or price; one that is not there is told of."""
+    from tiny_model import tiny_model
+
+    folder = tiny_model(tmp_path / "tiny")
+    words = [f"provider@models.{role}=huggingface" for role in ("target", "judge")]
+    words += [f"models.target.model={folder}", "models.judge.model=./nix"]
+    code, looks, _ = await examined(here, *words)
+    assert code == 1
+    assert ("target", "key") not in looks
+    assert looks["target", "call"]["said"]
+    assert looks["target", "long prompt"]["said"]
+    assert "this process" in looks["target", "price"]["said"]
+    assert "models.judge.model=./nix" in looks["judge", "server"]["said"]
+
+
 def test_the_simulated_models_are_asked_nothing(here: Here) -> None:
     """Without drpo.yaml they are the settings."""
     done = here("doctor", "--models")
