@@ -128,7 +128,7 @@ def resume(
 
         read_env()
         changes = read_changes(edit or (), drop or (), add or ())
-        stored = resumable(find_run(runs, name), overrides)
+        stored = resumable(find_run(runs, name, say=_complain), overrides)
         check(changes, stored)
         providers = partial(open_providers, trusted=trust or ())
         begin = partial(search, providers=providers, changes=changes)
@@ -162,9 +162,8 @@ def fork(
 
     name, overrides = _run_and_overrides(words)
     read_env()
-    made = forks.fork(
-        find_run(runs, name), level=level, candidate=candidate, edit=edit, overrides=overrides
-    )
+    path = find_run(runs, name, say=_complain)
+    made = forks.fork(path, level=level, candidate=candidate, edit=edit, overrides=overrides)
     told = summary(made.path)
     print_json(told) if as_json else print_fork(told, runs)
 
@@ -178,7 +177,7 @@ def replay(run: Run = None, runs: Runs = DEFAULT_RUNS) -> None:
     with starting():
         from drpo import replay as replays
 
-        found = replays.replay(find_run(runs, run))
+        found = replays.replay(find_run(runs, run, say=_complain))
     if not found.same:
         came = found.reason or f"the tree is now {found.replayed}"
         raise RunFailed(f"run {found.run_id} was {found.recorded[:12]}: {came}")
@@ -258,10 +257,19 @@ def rm(
 def list_runs(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
     """List the runs of the folder, newest last."""
     from drpo.checkpoints.reader import summary
-    from drpo.checkpoints.runs import run_paths
+    from drpo.checkpoints.runs import run_files
+    from drpo.graph.errors import BadInput
     from drpo.render import print_json, print_runs
 
-    told = [summary(path, with_tree=False) for path in run_paths(runs)]
+    files, told = run_files(runs), []
+    unreadable = list(files.unreadable.values())
+    for path in files.runs:
+        try:
+            told.append(summary(path, with_tree=False))
+        except BadInput as error:
+            unreadable.append(str(error))
+    for each in unreadable:
+        _complain(each)
     if as_json:
         print_json(told)
     else:
@@ -282,7 +290,7 @@ def show(
     from drpo.checkpoints.runs import find_run
     from drpo.render import print_json, print_summary, print_trace, print_tree
 
-    path = find_run(runs, run)
+    path = find_run(runs, run, say=_complain)
     told = reader.summary(path)
     if view == "summary":
         print_json(told) if as_json else print_summary(told, runs)

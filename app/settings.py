@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from drpo.checkpoints.rows import SEE_DOCTOR
 from drpo.conf.older import up_to_date
 from drpo.conf.schema import SECRETIVE, Settings
 from drpo.graph.errors import BadInput
@@ -85,7 +86,8 @@ def stored_settings(run_id: str, text: str) -> Settings:
     try:
         return Settings.model_validate(up_to_date(json.loads(text)))
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"run {run_id} cannot be used, its settings are damaged: {error}") from None
+        said = f"run {run_id} cannot be used, its settings are damaged: {error}{SEE_DOCTOR}"
+        raise BadInput(said) from None
     except ValidationError as error:
         problem = _first_problem(error)
         raise BadInput(

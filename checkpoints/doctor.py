@@ -6,7 +6,6 @@ Reads only. Knows the tables, and not what a search makes of them.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,31 @@ from typing import Any
 
 import psutil
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from pydantic import ValidationError
 from sqlite_utils import Database
 
-from drpo.checkpoints.rows import sha256
+from drpo.checkpoints.rows import (
+    SEE_DOCTOR,
+    UNREADABLE,
+    query_of,
+    selection_of,
+    sha256,
+    verdict_of,
+)
 from drpo.checkpoints.runs import is_owned, reading
+from drpo.conf.older import up_to_date
+from drpo.conf.schema import Settings
 from drpo.graph.errors import BadInput, RunFailed
 
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "9p", "fuse.sshfs", "lustre"})
 """File systems on which SQLite's locks are not to be relied on."""
 MOST_NAMED = 5
-UNREADABLE = (ValueError, TypeError, AttributeError, KeyError)
-"""What values of an unknown shape raise."""
+TABLES = (
+    *("run", "query", "call", "attempt", "selection", "candidate", "rewrite", "sample"),
+    *("verdict", "decision", "text", "left_out"),
+)
+OBJECTS = ("settings", "fingerprint", "start", "estimate", "prompts", "parameters")
+"""Columns that hold a JSON object; the others hold lists."""
 JSON_COLUMNS = {
     "run": ("settings", "fingerprint", "start", "estimate"),
     "query": ("messages", "tags"),
@@ -51,17 +64,20 @@ def examine(path: Path) -> list[Finding]:
     """Everything that can be known of one run's file without running it."""
     found = [_opened(path)]
     if found[0].ok:
-        for what, look in _LOOKS:
-            try:
-                with reading(path) as db:
-                    found.append(_told(what, look(db)))
-            except (BadInput, RunFailed, sqlite3.Error, *UNREADABLE) as error:
-                found.append(Finding(what, f"cannot be read: {error}", ok=False))
+        found += [_looked(path, what, look) for what, look in _LOOKS]
     return [*found, _log(path), _file_system(path)]
 
 
 Problems = tuple[list[str], str]
 """What is wrong, each in a line, and what was looked at."""
+
+
+def _looked(path: Path, what: str, look: Callable[[Database], Problems]) -> Finding:
+    try:
+        with reading(path) as db:
+            return _told(what, look(db))
+    except (BadInput, RunFailed) as error:
+        return Finding(what, str(error).removesuffix(SEE_DOCTOR), ok=False)
 
 
 def _told(what: str, looked: Problems) -> Finding:
@@ -77,7 +93,8 @@ def _opened(path: Path) -> Finding:
         with reading(path) as db:
             row = next(db["run"].rows)
     except (BadInput, RunFailed) as error:
-        return Finding("file", f"{error}; a copy of it, if there is one, is the way back", ok=False)
+        said = str(error).removesuffix(SEE_DOCTOR)
+        return Finding("file", f"{said}; a copy of it, if there is one, is the way back", ok=False)
     return Finding("file", f"run {row['id']}, made by drpo {row['drpo_version']}")
 
 
@@ -88,21 +105,75 @@ def _integrity(db: Database) -> Problems:
 
 def _references(db: Database) -> Problems:
     rows = db.execute("pragma foreign_key_check").fetchall()
-    return (
-        [f"{table} row {row} has no {parent}" for table, row, parent, _ in rows],
-        "all rows meet",
-    )
+    lost = [f"{table} row {row} has no {parent}" for table, row, parent, _ in rows]
+    circles = db.query("select id, parent from candidate where parent >= id")
+    lost += [f"candidate {row['id']} cannot come from {row['parent']}" for row in circles]
+    return lost, "all rows meet"
 
 
 def _values(db: Database) -> Problems:
-    """Every column that holds JSON."""
-    problems = []
+    """Every text that has to be UTF-8 or JSON, and the settings."""
+    problems = _not_utf8(db)
+    if problems:
+        return problems, ""
     for table, columns in JSON_COLUMNS.items():
         # A file of an older version lacks some.
         for column in (each for each in columns if each in db[table].columns_dict):
-            count = db[table].count_where(f"{column} is not null and not json_valid({column})")
+            kind = "object" if column in OBJECTS else "array"
+            sound = f"iif(json_valid({column}), json_type({column}) = '{kind}', 0)"
+            count = db[table].count_where(f"{column} is not null and not {sound}")
             problems += [f"{count} rows of {table} have a broken {column}"] if count else []
+    if not problems:
+        problems = _settings(db)
+        _read_back(db)
     return problems, "every value can be read"
+
+
+def _not_utf8(db: Database) -> list[str]:
+    """Columns that have texts which Python cannot read."""
+    tables = [table for table in TABLES if table in db.table_names()]
+    db.conn.text_factory = bytes
+    problems = []
+    for table in tables:
+        columns = [name.decode() for _, name, *_ in db.execute(f"pragma table_info({table})")]
+        for column in columns:
+            texts = db.execute(f"select {column} from {table} where typeof({column}) = 'text'")
+            count = sum(not _is_utf8(text) for (text,) in texts)
+            problems += [f"{count} rows of {table} have a {column} not in UTF-8"] if count else []
+    db.conn.text_factory = str
+    return problems
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _read_back(db: Database) -> None:
+    """Raises one of UNREADABLE where a search could not."""
+    for row in db["query"].rows:
+        query_of(row)
+    for row in db["selection"].rows:
+        selection_of(row["aspects"], row["reason"], row["notes"])
+    for row in db["verdict"].rows:
+        verdict_of(row["scores"], row["unscored"], row["notes"])
+
+
+def _settings(db: Database) -> list[str]:
+    [row] = db.query("select settings from run")
+    try:
+        Settings.model_validate(up_to_date(json.loads(row["settings"])))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        why = "they are damaged, or another version of drpo made them"
+        return [f"settings: {place}: {first['msg']}: {why}"]
+    except UNREADABLE as error:
+        return [f"the settings are damaged: {type(error).__name__}: {error}"]
+    return []
 
 
 def _texts(db: Database) -> Problems:

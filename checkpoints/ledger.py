@@ -62,10 +62,11 @@ class SqliteLedger:
         if not rows:
             return None
         [(texts, reasons, tokens, outcome)] = rows
-        hashes = json.loads(texts)
-        bodies = await self._store.texts(sorted(set(hashes)))
-        said = tuple(bodies[each] for each in hashes)
-        return Reply(said, tuple(json.loads(reasons)), tokens), outcome
+        with self._store.decoding():
+            hashes = json.loads(texts)
+            bodies = await self._store.texts(sorted(set(hashes)))
+            said = tuple(bodies[each] for each in hashes)
+            return Reply(said, tuple(json.loads(reasons)), tokens), outcome
 
     async def _take_over(self, key: str) -> bool:
         """The row and the texts of the run that `ledger.reuse` names, as inherited."""

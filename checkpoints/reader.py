@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from drpo.checkpoints.rows import dumps
+from drpo.checkpoints.rows import dumps, selection_of, verdict_of
 from drpo.checkpoints.runs import is_owned, reading
 from drpo.graph.values import ROLES, ROOT
 
@@ -212,10 +212,11 @@ def _best(db: Database) -> dict[str, Any] | None:
         return None
     row = rows[0]
     texts = _texts(db, list(json.loads(row["prompts"]).values()))
+    # Not `union all`: in a damaged file the path may be a circle.
     path = list(
         db.query(
             "with recursive path (id, parent) as (select id, parent from candidate where id = ?"
-            " union all select up.id, up.parent from candidate up join path on up.id = path.parent)"
+            " union select up.id, up.parent from candidate up join path on up.id = path.parent)"
             " select level, id as candidate, origin, reward from candidate"
             " where id in (select id from path) order by level",
             [row["id"]],
@@ -366,15 +367,16 @@ def _rewrites(db: Database, parent: int, texts: Mapping[str, str]) -> list[dict[
 
 
 def _selections(db: Database) -> dict[str, dict[str, Any]]:
-    rows = db.query(
+    selections: dict[str, dict[str, Any]] = {}
+    for row in db.query(
         "select query.id as query, aspects, reason, notes, call from selection"
         " join query on query.ordinal = selection.query"
-    )
-    return {
-        row["query"]: row
-        | {"aspects": json.loads(row["aspects"]), "notes": json.loads(row["notes"])}
-        for row in rows
-    }
+    ):
+        # Raises where a damaged one could not be shown.
+        selection_of(row["aspects"], row["reason"], row["notes"])
+        parsed = {name: json.loads(row[name]) for name in ("aspects", "notes")}
+        selections[row["query"]] = row | parsed
+    return selections
 
 
 def _verdicts(db: Database) -> dict[int, list[dict[str, Any]]]:
@@ -386,6 +388,8 @@ def _verdicts(db: Database) -> dict[int, list[dict[str, Any]]]:
         " join query on query.ordinal = sample.query join text on sha256 = sample.text"
         " order by sample.candidate, sample.query"
     ):
+        # Raises where a damaged one could not be shown.
+        verdict_of(row["scores"], row["unscored"], row["notes"])
         calls = [row.pop("asked"), row.pop("judged")]
         parsed = {"scores": json.loads(row["scores"]), "notes": json.loads(row["notes"])}
         verdicts.setdefault(row.pop("candidate"), []).append(row | parsed | {"calls": calls})

@@ -11,6 +11,10 @@ from typing import Any
 
 from drpo.graph.values import Aspect, Message, Query, Score, Selection, Verdict
 
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What rows raise that are not what was stored: no JSON, no UTF-8, another shape."""
+SEE_DOCTOR = "; see `drpo doctor`"
+
 
 def sha256(text: str) -> str:
     """Hex digest of the text in UTF-8."""

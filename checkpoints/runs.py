@@ -11,7 +11,7 @@ import os
 import platform
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from sqlite_utils import Database
 
-from drpo.checkpoints.rows import dumps, now, query_of, query_row
+from drpo.checkpoints.rows import SEE_DOCTOR, UNREADABLE, dumps, now, query_of, query_row
 from drpo.checkpoints.schema import migrations
 from drpo.graph.errors import BadInput, RunFailed, RunOwned
 from drpo.graph.state import SearchState
@@ -35,6 +35,7 @@ HEARTBEAT_S = 10.0
 HEARTBEATS_MISSED = 6
 """After so many an owner on another machine counts as dead."""
 
+END = ".sqlite"
 Fingerprint = Mapping[str, Any]
 """What a run relies on, by part: node names, edges, state keys, template hashes."""
 
@@ -67,11 +68,13 @@ def create_run(
     Raises BadInput when the folder cannot be written.
     """
     run_id = str(uuid.uuid4())
-    path = folder / f"{run_id}.sqlite"
+    path = folder / f"{run_id}{END}"
+    # Nobody takes it for a run before it is one.
+    unfinished = path.with_suffix(".new")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600, exist_ok=False)
-        with open_database(sqlite3.connect(path)) as db:
+        unfinished.touch(mode=0o600, exist_ok=False)
+        with open_database(sqlite3.connect(unfinished)) as db:
             migrations.apply(db)
             with db.conn:
                 db.conn.execute(
@@ -91,9 +94,10 @@ def create_run(
                     "insert into query values (?, ?, ?, ?, ?)",
                     [query_row(query) for query in queries],
                 )
+        unfinished.rename(path)
     except (OSError, sqlite3.Error) as error:
         with suppress(OSError):
-            path.unlink()
+            unfinished.unlink()
         raise BadInput(f"cannot make a run in {str(folder)!r}: {error}") from None
     return StoredRun(run_id, path, settings, fingerprint, tuple(queries))
 
@@ -108,18 +112,28 @@ def load_run(path: Path) -> StoredRun:
             row["id"],
             path,
             row["settings"],
-            json.loads(row["fingerprint"]),
+            dict(json.loads(row["fingerprint"])),
             queries,
             start and json.loads(start),
         )
 
 
-def find_run(folder: Path, prefix: str | None) -> Path:
-    """The one run whose id begins with `prefix`, or the newest. Raises BadInput."""
-    found = run_paths(folder, prefix or "")
+def find_run(
+    folder: Path, prefix: str | None, *, say: Callable[[str], None] = lambda _: None
+) -> Path:
+    """The one run whose id begins with `prefix`, or the newest. Raises BadInput.
+
+    `say` is told of files beside the newest run that are newer and cannot be read.
+    """
+    files = run_files(folder, prefix or "")
+    found = files.runs
+    if not found and files.unreadable:
+        raise BadInput(next(iter(files.unreadable.values())))
     if not found and (not prefix or not run_paths(folder)):
         raise BadInput(f"there are no runs in {str(folder)!r}; `drpo optimize` makes one")
     if prefix is None:
+        for said in files.newer_than(found[-1]):
+            say(f"{said}; taking the older run {found[-1].stem[:8]}")
         return found[-1]
     if len(found) == 1:
         return found[0]
@@ -141,19 +155,57 @@ def find_file(folder: Path, prefix: str | None) -> Path:
 
 
 def _files(folder: Path, prefix: str) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.sqlite")) if path.stem.startswith(prefix)]
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BadInput(f"cannot look into {str(folder)!r}: {error.strerror}") from None
+    return [folder / name for name in names if name.endswith(END) and name.startswith(prefix)]
 
 
-def run_paths(folder: Path, prefix: str = "") -> list[Path]:
-    """The files of the runs in a folder whose ids begin so, oldest first; others are left out."""
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """What a folder has in files that are called like runs."""
+
+    runs: Sequence[Path]
+    """Oldest first."""
+    unreadable: Mapping[Path, str]
+    """The others, and what is wrong with each."""
+
+    def newer_than(self, run: Path) -> list[str]:
+        """Of what is wrong with the unreadable ones, those written to after this run was."""
+        since = _written(run)
+        return [said for path, said in self.unreadable.items() if _written(path) > since]
+
+
+def _written(path: Path) -> float:
+    """When, in seconds; never, where nobody knows."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def run_files(folder: Path, prefix: str = "") -> RunFiles:
+    """The files in a folder that are called like runs whose ids begin so.
+
+    Raises BadInput for what is no folder, or cannot be looked into.
+    """
     made: dict[Path, str] = {}
+    unreadable: dict[Path, str] = {}
     for path in _files(folder, prefix):
         try:
             with reading(path) as db:
-                made[path] = next(db.query("select created_at from run"))["created_at"]
-        except BadInput:
-            continue
-    return sorted(made, key=lambda path: made[path])
+                made[path] = str(next(db.query("select created_at from run"))["created_at"])
+        except BadInput as error:
+            unreadable[path] = str(error)
+    return RunFiles(sorted(made, key=lambda path: made[path]), unreadable)
+
+
+def run_paths(folder: Path, prefix: str = "") -> Sequence[Path]:
+    """The files of the runs in a folder whose ids begin so, oldest first; others are left out."""
+    return run_files(folder, prefix).runs
 
 
 def remove_run(path: Path) -> None:
@@ -178,7 +230,8 @@ def remove_run(path: Path) -> None:
 def reading(path: Path) -> Iterator[Database]:
     """A run's file, to look at.
 
-    Raises BadInput when it is no run of ours, and RunFailed when another program holds it.
+    Raises BadInput when it is no run of ours or damaged, also for what the caller cannot read of
+    it, and RunFailed when another program holds it.
     """
     if not path.is_file():
         raise BadInput(f"there is no file {str(path)!r}")
@@ -192,11 +245,18 @@ def reading(path: Path) -> Iterator[Database]:
                 raise BadInput(f"{str(path)!r} is no run of drpo")
             yield db
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+        if is_busy(error):
             raise RunFailed(f"cannot read {path}: {error} by another program") from None
-        raise BadInput(f"cannot read {str(path)!r}: {error}") from None
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{str(path)!r} is damaged, see `drpo doctor`: {error}") from None
+        raise BadInput(f"cannot read {str(path)!r}: {error}{SEE_DOCTOR}") from error
+    except UNREADABLE as error:
+        said = f"{type(error).__name__}: {error}"
+        raise BadInput(f"{str(path)!r} is damaged: {said}{SEE_DOCTOR}") from error
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another program holds the file; any other error of a read is damage."""
+    # Python's own errors, as of a text that is not UTF-8, have no code.
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
 @contextmanager

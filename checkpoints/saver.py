@@ -12,10 +12,16 @@ from typing import Any
 
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.base import (
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+)
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
+from drpo.checkpoints.rows import SEE_DOCTOR, UNREADABLE
 from drpo.graph.errors import RunFailed
 
 
@@ -32,6 +38,13 @@ class RunSaver(AsyncSqliteSaver):
         """Raises RunFailed when an earlier write failed."""
         if self.failures:
             raise RunFailed(f"the run's file could not be written: {self.failures[0]}")
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """As LangGraph's. Raises RunFailed for a checkpoint that cannot be decoded."""
+        try:
+            return await super().aget_tuple(config)
+        except (sqlite3.Error, NotImplementedError, *UNREADABLE) as error:
+            raise RunFailed(f"a checkpoint cannot be read: {error}{SEE_DOCTOR}") from error
 
     async def aput(
         self,

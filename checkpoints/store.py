@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 
-from drpo.checkpoints.rows import dumps, now, scores_json, selection_of, sha256, verdict_of
-from drpo.checkpoints.runs import BUSY_TIMEOUT_S
+from drpo.checkpoints.rows import (
+    SEE_DOCTOR,
+    UNREADABLE,
+    dumps,
+    now,
+    scores_json,
+    selection_of,
+    sha256,
+    verdict_of,
+)
+from drpo.checkpoints.runs import BUSY_TIMEOUT_S, is_busy
 from drpo.checkpoints.saver import RunSaver
 from drpo.graph.context import Place
 from drpo.graph.errors import RunFailed
@@ -108,7 +117,8 @@ class RunStore:
         rows = await self.read(
             "select aspects, reason, notes from selection where query = ?", (query,)
         )
-        return selection_of(*rows[0]) if rows else None
+        with self.decoding():
+            return selection_of(*rows[0]) if rows else None
 
     async def add_selection(self, query: int, answer: Answer[Selection]) -> None:
         """The selection of one query."""
@@ -140,11 +150,24 @@ class RunStore:
         return await self._candidates(rows)
 
     async def texts(self, hashes: Sequence[str]) -> dict[str, str]:
-        """Each text by its sha256."""
+        """Each text by its sha256. Raises RunFailed where one is missing."""
         rows = await self.read(
             f"select sha256, body from text where sha256 in ({_marks(hashes)})", hashes
         )
-        return dict(rows)
+        found = dict(rows)
+        lost = [name for name in hashes if name not in found]
+        if lost:
+            raise RunFailed(f"{self.file} is damaged: text {lost[0][:12]} is missing{SEE_DOCTOR}")
+        return found
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Raises RunFailed, naming the file, for rows that are not what was stored."""
+        try:
+            yield
+        except UNREADABLE as error:
+            said = f"{type(error).__name__}: {error}"
+            raise RunFailed(f"{self.file} is damaged: {said}{SEE_DOCTOR}") from error
 
     async def add_rewrites(
         self, parent: int, first_item: int, answer: Answer[tuple[Rewrite, ...]]
@@ -205,8 +228,9 @@ class RunStore:
             " where parent = ? and item >= ? order by item",
             (parent, first_item),
         )
-        named = [(prompts and json.loads(prompts), *other) for prompts, *other in rows]
-        texts = await self._texts_of([prompts for prompts, *_ in named if prompts])
+        with self.decoding():
+            named = [(prompts and json.loads(prompts), *other) for prompts, *other in rows]
+            texts = await self._texts_of([prompts for prompts, *_ in named if prompts])
         return [
             Rewrite({n: texts[t] for n, t in prompts.items()} if prompts else None, *other)
             for prompts, *other in named
@@ -252,10 +276,11 @@ class RunStore:
             f" where candidate in ({_marks(candidates)}) order by candidate, query, sample",
             candidates,
         )
-        return [
-            Evaluation(candidate, query, Sample(body, failure), verdict_of(*verdict))
-            for candidate, query, body, failure, *verdict in rows
-        ]
+        with self.decoding():
+            return [
+                Evaluation(candidate, query, Sample(body, failure), verdict_of(*verdict))
+                for candidate, query, body, failure, *verdict in rows
+            ]
 
     async def forget_failures(self, level: int) -> None:
         """What failed at a level may be asked again; its calls are kept under another key."""
@@ -373,8 +398,9 @@ class RunStore:
         )
 
     async def _candidates(self, rows: Iterable[Any]) -> list[Candidate]:
-        read = [(row, json.loads(row[5])) for row in rows]
-        texts = await self._texts_of([named for _, named in read])
+        with self.decoding():
+            read = [(row, json.loads(row[5])) for row in rows]
+            texts = await self._texts_of([named for _, named in read])
         return [
             Candidate(id_, level, parent, {n: texts[t] for n, t in named.items()}, origin, item)
             for (id_, level, parent, origin, item, _), named in read
@@ -428,7 +454,8 @@ async def _read(
     try:
         return list(await connection.execute_fetchall(sql, parameters))
     except sqlite3.Error as error:
-        raise RunFailed(f"cannot read {file}: {error}") from error
+        hint = "" if is_busy(error) else SEE_DOCTOR
+        raise RunFailed(f"cannot read {file}: {error}{hint}") from error
 
 
 def _read_only(path: Path) -> aiosqlite.Connection:

@@ -123,7 +123,7 @@ async def open_provider(chosen: AnyModelSettings, role: Role) -> AsyncIterator[P
 class _Opening:
     """What the providers of a run share: one HTTP client, one thread of local models."""
 
-    def __init__(self, stack: AsyncExitStack, trusted: Collection[str] | None) -> None:
+    def __init__(self, stack: AsyncExitStack, trusted: Collection[str] | None = None) -> None:
         self._stack = stack
         self._trusted = trusted
         self._client: httpx2.AsyncClient | None = None

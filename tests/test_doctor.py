@@ -15,6 +15,7 @@ from drpo.checkpoints import doctor
 from drpo.checkpoints.doctor import examine
 from drpo.checkpoints.runs import create_run, load_run, owning, run_paths
 from drpo.graph.errors import BadInput, RunFailed
+from drpo.settings import compose_settings
 
 
 @pytest.fixture
@@ -52,7 +53,8 @@ def test_a_sound_run_has_nothing_wrong(path: Path) -> None:
 
 def test_a_run_that_never_began_has_nothing_wrong(tmp_path: Path) -> None:
     """No checkpoint, no candidate."""
-    run = create_run(tmp_path, settings="{}", fingerprint={}, queries=[], version="test")
+    settings = compose_settings([]).model_dump_json()
+    run = create_run(tmp_path, settings=settings, fingerprint={}, queries=[], version="test")
     assert not wrong(run.path)
 
 

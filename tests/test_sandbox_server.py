@@ -119,6 +119,8 @@ async def test_a_search_over_http_is_the_same(
         for multiple in ("true", "false"):
             words = [f"models.{role}.base_url={url}" for role in ROLES]
             words += [f"models.{role}.model=sandbox-{role}" for role in ROLES]
+            # The sandbox by itself asks once.
+            words += [f"models.{role}.asks=1" for role in ROLES]
             words += [f"models.rewriter.multiple={multiple}"]
             other = await drpo.optimize("models=openai", *SEARCH, *words, runs=tmp_path)
             assert other.summary["tree_sha256"] == own.summary["tree_sha256"]

@@ -1,0 +1,134 @@
+"""A damaged file is one line that names it, whatever looks at it, and blocks no other (S6, S7)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import Here
+
+import drpo
+from drpo.checkpoints.doctor import examine
+from drpo.checkpoints.runs import create_run
+from drpo.checkpoints.schema import migrations
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that stopped in the middle of its search."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.raises(drpo.BudgetReached):
+        drpo.optimize_blocking("search=greedy", "budget.calls=60", runs=folder)
+    [path] = folder.glob("*.sqlite")
+    return path
+
+
+@pytest.fixture
+def path(made: Path, tmp_path: Path) -> Path:
+    """Its copy, in the folder where commands look."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    return Path(shutil.copy(made, folder))
+
+
+def changed(path: Path, sql: str) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("pragma foreign_keys = off")
+        db.execute(sql)
+
+
+DAMAGES = [
+    "update run set created_at = cast(x'ff' as text)",
+    "update run set settings = '{'",
+    "update run set settings = '{}'",
+    "update run set settings = '5'",
+    "update run set fingerprint = '5'",
+    "update query set messages = '[1]'",
+    "update candidate set prompts = '[]'",
+    "update candidate set parent = id",
+    "update selection set reason = cast(x'ff' as text)",
+    "update selection set aspects = '5'",
+    "update rewrite set prompts = '{' where prompts is not null",
+    "update verdict set scores = '{}'",
+    "delete from text",
+    "update text set body = cast(x'ff' as text)",
+    "update checkpoints set checkpoint = x'c1ff00'",
+    "update checkpoints set type = 'nix'",
+    "update writes set value = x'c1ff00'",
+    "update call set texts = '['",
+    "update call set finish_reasons = '5'",
+    "drop table call",
+]
+COMMANDS = (
+    ("show",),
+    ("show", "--view", "trace"),
+    ("fork",),
+    ("resume", "budget.calls=null"),
+)
+
+
+@pytest.mark.parametrize("sql", DAMAGES)
+def test_s6_damage_is_found_and_told_in_one_line(sql: str, path: Path, here: Here) -> None:
+    """By doctor; every other command does its work or says where to look."""
+    changed(path, sql)
+    assert not all(each.ok for each in examine(path)), sql
+    for words in COMMANDS:
+        done = here(words[0], path.stem, *words[1:])
+        if done.returncode:
+            last = done.stderr.splitlines()[-1]
+            assert "drpo doctor" in last or path.name in last, words
+
+
+def test_s6_a_run_that_cannot_be_read_hides_no_other(path: Path, here: Here) -> None:
+    """`runs` lists the sound ones and names the others, whatever is wrong with them."""
+    broken = [path.with_stem(name) for name in ("created", "settings", "nothing", "seed")]
+    for each in broken:
+        shutil.copy(path, each)
+    changed(broken[0], "update run set created_at = cast(x'ff' as text)")
+    changed(broken[1], "update run set settings = '{'")
+    broken[2].write_bytes(b"")
+    changed(broken[3], "update run set settings = json_remove(settings, '$.seed')")
+    listed = here("runs", "--json")
+    assert listed.returncode == 0
+    assert [each["path"] for each in json.loads(listed.stdout)] == [str(Path("runs", path.name))]
+    said = listed.stderr.splitlines()
+    assert len(said) == len(broken)
+    assert all(any(each.name in line for line in said) for each in broken)
+
+
+def test_s6_an_older_run_is_not_taken_without_a_word(path: Path, here: Here) -> None:
+    """Where a file that was written later cannot be read."""
+    newer = Path(shutil.copy(path, path.with_stem("newer")))
+    changed(newer, "update run set created_at = cast(x'ff' as text)")
+    done = here("show")
+    assert path.stem in done.stdout
+    [line] = done.stderr.splitlines()
+    assert newer.name in line
+    assert path.stem[:8] in line
+    os.utime(newer, (0, 0))
+    assert not here("show").stderr
+    named = here("show", "newer")
+    assert named.returncode == 2
+    assert newer.name in named.stderr
+
+
+def test_p3_a_run_that_is_only_half_made_is_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is called otherwise until it is whole."""
+    seen: list[Path] = []
+
+    def killed(_: object) -> None:
+        seen.extend(tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(migrations, "apply", killed)
+    with pytest.raises(KeyboardInterrupt):
+        create_run(tmp_path, settings="{}", fingerprint={}, queries=[], version="test")
+    assert seen
+    assert not list(tmp_path.glob("*.sqlite"))
