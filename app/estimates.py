@@ -29,7 +29,7 @@ from drpo.graph.values import (
     Selection,
     Verdict,
 )
-from drpo.models.caller import CHARACTERS_PER_TOKEN
+from drpo.models.completions import CHARACTERS_PER_TOKEN
 from drpo.models.prices import Price, is_listed, listed_at, price_of
 from drpo.nodes import judge, rewrite, select_rewards
 from drpo.nodes.target import ChatTarget

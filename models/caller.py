@@ -21,14 +21,13 @@ from drpo.graph.errors import ProviderRefused, ProviderStopped, RunPaused
 from drpo.graph.requests import Answer, Outcome, Reply, Request
 from drpo.graph.values import Role
 from drpo.models.budget import Budget, Expected
-from drpo.models.ledger import Attempt, CallRecord, Ledger, Past, ledger_key, outcome_of
+from drpo.models.completions import ended, estimate, record_of, reply_of, without_thinking
+from drpo.models.ledger import Attempt, CallRecord, Ledger, Past, ledger_key
 from drpo.models.limiter import Limiter, limiter_of
 from drpo.models.provider import Call, Completion, Provider, TransportError
-from drpo.models.thinking import apart
 
 T = TypeVar("T")
 
-CHARACTERS_PER_TOKEN = 4
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 60.0
 FIRST_COMPLETION = 500
@@ -174,7 +173,7 @@ class LedgeredCaller:
         """Tokens that were too few: as set, or as many as the answer and its thinking took."""
         set_to = request.room or self._providers[request.role].parameters.get("max_tokens")
         text = reply.texts[0] if reply.texts else ""
-        return int(set_to or max(LEAST_ROOM, reply.tokens, _estimate(text)))
+        return int(set_to or max(LEAST_ROOM, reply.tokens, estimate(text)))
 
     async def _mark(self, key: str, role: Role) -> None:
         """The reply turned out to be unreadable."""
@@ -209,7 +208,7 @@ class LedgeredCaller:
             if known is not None:
                 await self._count_hit(key, request.role)
                 reply, outcome = known
-                return _without_thinking(reply), outcome
+                return without_thinking(reply), outcome
             record = await self._paid(key, request)
         except asyncio.CancelledError:
             if key in self._on_the_wire:
@@ -217,7 +216,7 @@ class LedgeredCaller:
             raise RunPaused(STOPPING) from None
         finally:
             self._on_the_wire.discard(key)
-        return _without_thinking(_reply_of(record)), record.outcome
+        return without_thinking(reply_of(record)), record.outcome
 
     async def _paid(self, key: str, request: Request[Any]) -> CallRecord:
         self._ledger.ensure_healthy()
@@ -247,7 +246,7 @@ class LedgeredCaller:
     def _expected(self, request: Request[Any]) -> Expected:
         """Its prompt, and completions of the length that is usual for the role."""
         provider, usage = self._providers[request.role], self.usage.roles[request.role]
-        prompt = _estimate(*(turn.content for turn in request.messages))
+        prompt = estimate(*(turn.content for turn in request.messages))
         usual = usage.completion_tokens / usage.new if usage.new else FIRST_COMPLETION * request.n
         completion = round(usual)
         cost = provider.price.cost_usd(prompt, completion) if provider.price else 0.0
@@ -275,7 +274,7 @@ class LedgeredCaller:
                 self._on_the_wire.add(key)
                 answered = await _attempt(provider, call, until, attempts)
                 if isinstance(answered, Completion):
-                    record = _record(key, request, provider, answered, attempts)
+                    record = record_of(key, request, provider, answered, attempts)
                     limiter.went_well()
                     limiter.correct(record.tokens - expected.tokens)
                     return record
@@ -284,7 +283,7 @@ class LedgeredCaller:
                 if problem.busy:
                     limiter.was_busy(began, _bearable(problem, provider))
             if problem.ended is not None:
-                return _record(key, request, provider, _ended(problem.ended, call), attempts)
+                return record_of(key, request, provider, ended(problem.ended, call), attempts)
             if problem.parameter is not None and (request.role, problem.parameter) not in known:
                 await self._leave_out(request.role, problem.parameter, str(problem))
                 if problem.parameter == "n":
@@ -369,53 +368,3 @@ def _bearable(problem: TransportError, provider: Provider) -> float | None:
     """What the server asks to wait, unless nobody would."""
     wait_s = problem.wait_s
     return wait_s if wait_s is not None and wait_s <= provider.limits.patience_s else None
-
-
-def _reply_of(record: CallRecord) -> Reply:
-    completion = record.completion
-    return Reply(completion.texts, completion.finish_reasons, record.completion_tokens)
-
-
-def _ended(reason: str, call: Call) -> Completion:
-    """What a server that answers with an error meant to say."""
-    return Completion(
-        texts=("",) * call.n,
-        finish_reasons=(reason,) * call.n,
-        prompt_tokens=0,
-        completion_tokens=0,
-    )
-
-
-def _without_thinking(reply: Reply) -> Reply:
-    return replace(reply, texts=tuple(apart(text)[1] for text in reply.texts))
-
-
-def _record(
-    key: str,
-    request: Request[Any],
-    provider: Provider,
-    completion: Completion,
-    attempts: list[Attempt],
-) -> CallRecord:
-    asked, said = completion.prompt_tokens, completion.completion_tokens
-    estimated = asked is None or said is None
-    asked = _estimate(*(m.content for m in request.messages)) if asked is None else asked
-    said = _estimate(*completion.texts, *completion.thinking) if said is None else said
-    price, cached = provider.price, completion.cached_tokens
-    cost_usd = None if price is None else price.cost_usd(asked, said, cached)
-    return CallRecord(
-        key=key,
-        request=request,
-        provider=provider,
-        completion=completion,
-        prompt_tokens=asked,
-        completion_tokens=said,
-        tokens_estimated=estimated,
-        cost_usd=cost_usd,
-        attempts=attempts,
-        outcome=outcome_of(_without_thinking(Reply(completion.texts, completion.finish_reasons))),
-    )
-
-
-def _estimate(*texts: str) -> int:
-    return -(-sum(len(text) for text in texts) // CHARACTERS_PER_TOKEN)
