@@ -22,7 +22,7 @@ from openai_server import Kind, OpenAIServer, Seen
 
 import drpo
 from drpo.checkpoints.ledger import SqliteLedger
-from drpo.checkpoints.reader import status
+from drpo.checkpoints.reader import status, summary
 from drpo.checkpoints.runs import create_run, reading
 from drpo.checkpoints.store import RunStore, open_store
 from drpo.conf.schema import OpenAISettings
@@ -412,6 +412,29 @@ async def test_l5_a_server_that_is_away_is_tried_again(make: Make, store: RunSto
         await make(base_url="http://127.0.0.1:9/v1", attempts=3).ask(to_target())
     assert len(await problems(store)) == 3
     assert await outcomes(store) == []
+
+
+async def test_l5_a_network_that_is_cut_in_the_middle_pauses_the_run(
+    whole: Any, tmp_path: Path
+) -> None:
+    """Nothing listens any more; once something does, the run ends as if it had always."""
+    server = OpenAIServer(profile="rewrite")
+    cut: list[asyncio.Task[None]] = []
+
+    def observe(snapshot: Snapshot) -> None:
+        if snapshot.levels == 1:
+            cut.append(asyncio.create_task(server.__aexit__(None, None, None)))
+
+    await server.__aenter__()
+    port = int(server.base_url.split(":")[2].split("/")[0])
+    with pytest.raises(ProviderStopped, match="cannot reach the server"):
+        await optimized(server, tmp_path, observer=observe)
+    await asyncio.gather(*cut)
+    [path] = tmp_path.glob("*.sqlite")
+    assert summary(path)["status"] == "paused"
+    async with OpenAIServer(profile="rewrite", port=port):
+        ended = await drpo.resume(None, runs=tmp_path)
+    assert ended.summary["tree_sha256"] == whole["tree_sha256"]
 
 
 async def test_l6_an_attempt_that_hangs_is_tried_again(
