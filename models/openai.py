@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import httpx2
 import openai
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatResult, Generation, LLMResult
 from langchain_openai import ChatOpenAI, OpenAI
@@ -190,6 +191,15 @@ def completion_of(
 
 class _AsItCame(ChatOpenAI):
     """Keeps what ChatOpenAI drops: refusals as answers, thinking, and each choice's own end."""
+
+    def _get_request_payload(
+        self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        payload = super()._get_request_payload(input_, stop=stop, **kwargs)
+        extra = payload.pop("extra_body", None) or {}
+        # The SDK walks what it knows through its typed dicts, at a fifth of the CPU of a call, and
+        # finds nothing to change; what is in `extra_body` is sent as it is.
+        return {"model": self.model_name, "messages": [], "extra_body": payload | extra}
 
     def _create_chat_result(
         self, response: Any, generation_info: dict[str, Any] | None = None
