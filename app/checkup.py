@@ -18,14 +18,21 @@ from typing import Any, Literal
 
 import typer
 
-from drpo.conf.schema import AnyModelSettings, ModelsSettings, OpenAISettings, Settings
+from drpo.conf.schema import (
+    AnyModelSettings,
+    HFEndpointSettings,
+    ModelsSettings,
+    OpenAISettings,
+    SandboxSettings,
+    Settings,
+)
 from drpo.config_file import own_words
 from drpo.graph.errors import BadInput, RunFailed
 from drpo.graph.values import ROLES, Message, Role
 from drpo.models.keys import NO_KEY, api_key, header_values, is_local
 from drpo.models.prices import OTHER_SERVER, is_listed, listed_at, price_of
 from drpo.models.provider import Call, Completion, Provider, TransportError
-from drpo.models.providers import open_providers
+from drpo.models.providers import check_providers, open_providers
 from drpo.models.sandbox.provider import Sandbox
 from drpo.models.thinking import apart
 from drpo.nodes.parsing import Unreadable, json_objects
@@ -99,7 +106,7 @@ class Trial:
     """One model that is tried, for all roles that use it alike."""
 
     roles: tuple[Role, ...]
-    settings: OpenAISettings
+    settings: OpenAISettings | HFEndpointSettings
     long_tokens: int
     """Of the long prompt."""
     several: bool
@@ -178,10 +185,12 @@ def plan(settings: Settings) -> Plan:
         chosen: AnyModelSettings = getattr(settings.models, role)
         if role == "rewarder" and settings.rewards.kind == "static":
             known.append(Look((role,), chosen.model, "model", "never asked: rewards are static"))
-        elif isinstance(chosen, OpenAISettings):
+        elif isinstance(chosen, OpenAISettings | HFEndpointSettings):
             alike.setdefault(chosen.model_dump_json(exclude=set(ASIDE)), []).append(role)
-        else:
+        elif isinstance(chosen, SandboxSettings):
             known.append(_simulated(role, chosen))
+        else:
+            known.append(_unasked(settings.models, role))
     long = max(LEAST_LONG, 2 * search.max_prompt_tokens + JUDGING)
     trials = [
         Trial(
@@ -195,12 +204,24 @@ def plan(settings: Settings) -> Plan:
     return Plan(tuple(trials), tuple(known), settings.budget.cost_usd)
 
 
-def _simulated(role: Role, chosen: Any) -> Look:
+def _simulated(role: Role, chosen: SandboxSettings) -> Look:
     try:
         Sandbox(chosen, role)
     except BadInput as error:
         return Look((role,), chosen.model, "model", str(error), "bad", "mend the setting")
     return Look((role,), chosen.model, "model", "simulated: no key, no network, no cost")
+
+
+def _unasked(models: ModelsSettings, role: Role) -> Look:
+    """Of a model in this process, or of a class by its path: whether it can be had at all."""
+    chosen: AnyModelSettings = getattr(models, role)
+    try:
+        check_providers(ModelsSettings(**dict.fromkeys(ROLES, chosen)))
+    except BadInput as error:
+        said = str(error).replace(f"models.{ROLES[0]}", f"models.{role}")
+        return Look((role,), chosen.model, "model", said, "bad", "mend the setting")
+    said = f"there; doctor asks no model on {chosen.provider}, a search of two levels does"
+    return Look((role,), chosen.model, "model", said)
 
 
 async def _watched(planned: Plan) -> list[Look]:
@@ -471,7 +492,7 @@ def _said(done: Completion) -> str:
     return apart(done.texts[0])[1].strip() if done.texts else ""
 
 
-def _address(settings: OpenAISettings) -> str:
+def _address(settings: OpenAISettings | HFEndpointSettings) -> str:
     """Without what somebody may have put before the host or after the path."""
     for name in OTHER_SERVER:
         if settings.base_url is None and os.environ.get(name):
