@@ -21,6 +21,8 @@ import typer
 
 from drpo.conf.schema import (
     AnyModelSettings,
+    HFEndpointSettings,
+    LangchainSettings,
     LocalSettings,
     OpenAISettings,
     SandboxSettings,
@@ -40,6 +42,9 @@ from drpo.quiet import ready, repeating
 from drpo.render import dollars, print_checkup, print_json
 from drpo.settings import compose_settings
 
+Keyed = OpenAISettings | HFEndpointSettings
+"""Models on a server whose key is in a variable that the settings name."""
+Tried = OpenAISettings | HFEndpointSettings | LangchainSettings | LocalSettings
 State = Literal["ok", "warning", "bad"]
 
 STRUCTURED: tuple[Role, ...] = ("rewarder", "judge", "rewriter")
@@ -106,7 +111,7 @@ class Trial:
     """One model that is tried, for all roles that use it alike."""
 
     roles: tuple[Role, ...]
-    settings: OpenAISettings | LocalSettings
+    settings: Tried
     long_tokens: int
     """Of the long prompt."""
     several: bool
@@ -256,11 +261,11 @@ def _look(trial: Trial, what: str, said: str, state: State = "ok", do: str = "")
 
 
 def _keys(trial: Trial) -> list[Look]:
-    """A model in this process needs none."""
-    return [_key(trial, trial.settings)] if isinstance(trial.settings, OpenAISettings) else []
+    """A model in this process needs none; a class of LangChain looks for its own."""
+    return [_key(trial, trial.settings)] if isinstance(trial.settings, Keyed) else []
 
 
-def _key(trial: Trial, settings: OpenAISettings) -> Look:
+def _key(trial: Trial, settings: Keyed) -> Look:
     """Whether it is there, and never what it is."""
     name = settings.api_key_env
     put = f"set the environment variable, or write {name}=... into a file .env here"
@@ -269,7 +274,8 @@ def _key(trial: Trial, settings: OpenAISettings) -> Look:
     except BadInput:
         return _look(trial, "key", f"{name} is not set", "bad", put)
     try:
-        header_values(settings)
+        if isinstance(settings, OpenAISettings):
+            header_values(settings)
     except BadInput as error:
         return _look(trial, "key", str(error), "bad", "set it, or name another variable")
     if not key.isascii() or len(key.split()) != 1:
@@ -282,7 +288,7 @@ def _key(trial: Trial, settings: OpenAISettings) -> Look:
 def _priced(trial: Trial, budget_usd: float | None) -> Look:
     """FAULTS B3: a limit in dollars needs the price of every model."""
     price = price_of(trial.settings)
-    if not isinstance(trial.settings, OpenAISettings):
+    if isinstance(trial.settings, LocalSettings):
         return _look(trial, "price", "none: it runs in this process")
     if price is not None:
         listed = f", listed on {listed_at()}" if is_listed(trial.settings) else ""
@@ -293,7 +299,8 @@ def _priced(trial: Trial, budget_usd: float | None) -> Look:
         said = f"unknown, so budget.cost_usd={budget_usd:g} is refused"
         return _look(trial, "price", said, "bad", f"set {do}, or take the limit off")
     said = "unknown: dollars cannot be told, and budget.cost_usd would be refused"
-    state: State = "ok" if is_local(trial.settings.base_url) else "warning"
+    own = isinstance(trial.settings, Keyed) and is_local(trial.settings.base_url)
+    state: State = "ok" if own else "warning"
     return _look(trial, "price", said, state, f"set {do}")
 
 
@@ -379,7 +386,7 @@ class _Trying:
     def _refusal(self, problem: TransportError) -> tuple[str, State, str]:
         settings = self._trial.settings
         do = "try again later" if problem.retry else "mend what the server complains of"
-        if problem.refused and isinstance(settings, OpenAISettings):
+        if problem.refused and isinstance(settings, Keyed):
             do = f"look at the key in {settings.api_key_env} and at the name {settings.model!r}"
         return str(problem), "bad", do
 
@@ -484,10 +491,14 @@ def _said(done: Completion) -> str:
     return apart(done.texts[0])[1].strip() if done.texts else ""
 
 
-def _address(settings: OpenAISettings | LocalSettings) -> str:
+def _address(settings: Tried) -> str:
     """Without what somebody may have put before the host or after the path."""
     if isinstance(settings, LocalSettings):
         return "none: it runs in this process"
+    if isinstance(settings, LangchainSettings):
+        return settings.target_
+    if isinstance(settings, HFEndpointSettings):
+        return settings.base_url or "the Hugging Face hub"
     for name in OTHER_SERVER:
         if settings.base_url is None and os.environ.get(name):
             shown = re.sub(r"//[^/@]*@", "//", os.environ[name]).partition("?")[0]

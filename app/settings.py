@@ -37,7 +37,7 @@ LONGEST_SHOWN = 80
 """Characters of a wrong value that are shown."""
 COMPOSING = threading.Lock()
 """Hydra has one state per process; searches side by side compose in threads."""
-PROVIDERS = ("sandbox", "openai", "huggingface", "langchain")
+PROVIDERS = ("sandbox", "openai", "hf_endpoint", "huggingface", "langchain")
 """Pydantic puts them into the path of a setting of a role."""
 HANDED_ON = ("openai", "sandbox")
 """Sections from which roles on a provider of that name have their values."""

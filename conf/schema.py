@@ -214,6 +214,33 @@ class OpenAISettings(RemoteSettings):
     """Send the index of the sample as `seed`; false for servers that refuse it."""
 
 
+def _endpoint(address: object) -> object:
+    # Anything else langchain-huggingface would take for the name of a model on the hub.
+    if not str(address).startswith(("http://", "https://")):
+        raise ValueError("give the address of the endpoint, e.g. http://127.0.0.1:8080")
+    return address
+
+
+class HFEndpointSettings(RemoteSettings):
+    """A Hugging Face Inference Endpoint, or a Text Generation Inference server of one's own."""
+
+    provider: Literal["hf_endpoint"]
+    model: str = Field(default="tgi", min_length=1)
+    """Name of the model, as the server knows it; most take any."""
+    base_url: Annotated[Address, BeforeValidator(_endpoint)]
+    """Address of the endpoint, with or without `/v1`."""
+    api_key_env: VariableName = "HF_TOKEN"
+    """Name of the environment variable with the key; the key itself is never stored."""
+    headers: Headers = {}
+    """Sent with every request; a value `env:NAME` is read from the environment variable NAME."""
+    max_tokens: int = Field(default=512, ge=1)  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Most tokens of one answer; without a number some servers stop after 100."""
+    multiple: Literal[False] = False  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The server gives one answer, however many it is asked for."""
+    send_seed: bool = True
+    """Send the index of the sample as `seed`; false for servers that refuse it."""
+
+
 class LangchainSettings(RemoteSettings):
     """Any chat model of LangChain, by the path of its class."""
 
@@ -225,7 +252,7 @@ class LangchainSettings(RemoteSettings):
     multiple: Literal[False] = False  # pyright: ignore[reportIncompatibleVariableOverride]
     """LangChain knows no common way to ask for several completions."""
     json_schema: Literal[False] = False  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Nor for JSON; it is asked for in words alone."""
+    """Nor to hold answers to a schema; JSON is asked for in words alone."""
     options: Annotated[
         dict[str, Any], BeforeValidator(lambda given: given or {}), AfterValidator(_open)
     ] = {}
@@ -270,7 +297,7 @@ class LocalSettings(ModelSettings):
 
 
 AnyModelSettings = Annotated[
-    SandboxSettings | OpenAISettings | LocalSettings | LangchainSettings,
+    SandboxSettings | OpenAISettings | HFEndpointSettings | LocalSettings | LangchainSettings,
     Field(discriminator="provider"),
 ]
 

@@ -6,14 +6,14 @@ import ipaddress
 import os
 from urllib.parse import urlsplit
 
-from drpo.conf.schema import FROM_ENVIRONMENT, OpenAISettings
+from drpo.conf.schema import FROM_ENVIRONMENT, HFEndpointSettings, OpenAISettings
 from drpo.graph.errors import BadInput
 
 NO_KEY = "none"
 """Sent to a server on this machine when there is no key: most of them want none."""
 
 
-def api_key(settings: OpenAISettings) -> str:
+def api_key(settings: OpenAISettings | HFEndpointSettings) -> str:
     """The key out of its environment variable. Raises BadInput when that is not set."""
     key = os.environ.get(settings.api_key_env, "").strip()
     if key:
@@ -26,7 +26,7 @@ def api_key(settings: OpenAISettings) -> str:
     )
 
 
-def header_values(settings: OpenAISettings) -> dict[str, str]:
+def header_values(settings: OpenAISettings | HFEndpointSettings) -> dict[str, str]:
     """The headers, read from the environment where they say so. Raises BadInput."""
     values = {}
     for header, value in settings.headers.items():

@@ -35,6 +35,7 @@ _ENDS = {
     "max_tokens": "length",
     "end_turn": "stop",
     "stop_sequence": "stop",
+    "eos_token": "stop",
     "safety": "content_filter",
     "guardrail_intervened": "content_filter",
 }

@@ -179,7 +179,7 @@ def completion_of(
     usage = (result.llm_output or {}).get("token_usage") or {}
     told = [generation.generation_info or {} for generation in generations]
     return Completion(
-        texts=tuple(_before(stops, _text(generation)) for generation in generations),
+        texts=tuple(before(stops, _text(generation)) for generation in generations),
         finish_reasons=tuple(str(each.get("finish_reason") or "") for each in told),
         prompt_tokens=usage.get("prompt_tokens"),
         completion_tokens=usage.get("completion_tokens"),
@@ -253,7 +253,7 @@ def _text(generation: Generation) -> str:
     return generation.text.encode("utf-8", "replace").decode()
 
 
-def _before(stops: Sequence[str], text: str) -> str:
+def before(stops: Sequence[str], text: str) -> str:
     """What a server that takes no stop sequences should have left out."""
     for stop in filter(None, stops):
         text = text.split(stop, 1)[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -20,7 +21,8 @@ from drpo.models.provider import TransportError
 _KEY = re.compile(r"\b(?:sk|key|hf)[-_][A-Za-z0-9_*-]{6,}")
 _OVERLOADED = 529
 _BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, _OVERLOADED)
-_LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, *_BUSY)
+_LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.FAILED_DEPENDENCY, *_BUSY)
+"""Text Generation Inference says 424 when its workers fail, out of memory for one."""
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 _REFUSED_CODES = frozenset({"invalid_api_key", "model_not_found"})
 _FINAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
@@ -33,6 +35,7 @@ _OF_THE_REQUEST = (
 )
 _TOO_LONG = re.compile(
     r"context.?length|context.?window|context size|maximum context|prompt is too long"
+    r"|`inputs` tokens \+|`inputs` must have less than"
     r"|input is too long|input tokens exceed|too many (?:input )?tokens|reduce the length"
     r"|maximum prompt length|token count.{0,20}exceeds|`inputs` tokens|request too large",
     re.IGNORECASE,
@@ -62,6 +65,20 @@ _COMMON_WORDS = ("stop", "n")
 """An error may have them for another reason: they count in quotation marks or as a parameter."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A server's error."""
+
+    status: int
+    words: str
+    """All that it said."""
+    body: str
+    headers: Mapping[str, str]
+    code: str = ""
+    parameter: str = ""
+    """Which it says is to blame."""
+
+
 def explained(
     error: Exception, settings: OpenAISettings, sent: Collection[str], secrets: Sequence[str]
 ) -> TransportError:
@@ -78,21 +95,35 @@ def explained(
         said = f"cannot reach the server: {cleaned(away or text, secrets)}"
         reached = not isinstance(error, openai.APIConnectionError)
         return TransportError(said, retry=True, reached=reached)
-    status, code = error.status_code, str(error.code or "")
-    said = f"the server says {status} to model {settings.model!r}: {text}"
-    final = code in _FINAL_CODES
-    retry = (status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR) and not final
-    refused = status in _REFUSED or code in _REFUSED_CODES
+    answer = Said(
+        status=error.status_code,
+        words=words,
+        body=str(error.body),
+        headers=error.response.headers,
+        code=str(error.code or ""),
+        parameter=str(error.param or "").split(".")[0],
+    )
+    return by_status(answer, settings.model, sent, secrets)
+
+
+def by_status(
+    said: Said, model: str, sent: Collection[str], secrets: Sequence[str]
+) -> TransportError:
+    """What a server means that answered, but not with an answer."""
+    final = said.code in _FINAL_CODES
+    later = said.status in _LATER or said.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    retry = later and not final
+    refused = said.status in _REFUSED or said.code in _REFUSED_CODES
     ended = parameter = None
-    if status in _OF_THE_REQUEST and not refused and not final:
-        ended = _ended(code, words)
-        parameter = None if ended else _parameter(error, words, sent)
+    if said.status in _OF_THE_REQUEST and not refused and not final:
+        ended = _ended(said.code, said.words)
+        parameter = None if ended else _parameter(said, sent)
     return TransportError(
-        said,
+        f"the server says {said.status} to model {model!r}: {cleaned(said.words, secrets)}",
         retry=retry,
-        wait_s=_retry_after(error.response.headers) if retry else None,
+        wait_s=_retry_after(said.headers) if retry else None,
         refused=refused,
-        busy=status in _BUSY and retry,
+        busy=said.status in _BUSY and retry,
         ended=ended,
         parameter=parameter,
     )
@@ -130,14 +161,13 @@ def _ended(code: str, text: str) -> str | None:
     return "content_filter" if _FILTERED.search(f"{code} {text}") else None
 
 
-def _parameter(error: openai.APIStatusError, text: str, sent: Collection[str]) -> str | None:
+def _parameter(error: Said, sent: Collection[str]) -> str | None:
     """Which of the parameters sent the server does not take, if that is what it says."""
-    named = str(error.param or "").split(".")[0]
-    if named in sent and named != "system":
-        return named
-    if _NO_SYSTEM.search(text):
+    if error.parameter in sent and error.parameter != "system":
+        return error.parameter
+    if _NO_SYSTEM.search(error.words):
         return "system"
-    said = f"{text} {error.body}"
+    said = f"{error.words} {error.body}"
     patterns = {name: rf"\b{name}\b" for name in _PLAIN_NAMES}
     patterns |= {name: _as_parameter(name) for name in _COMMON_WORDS}
     found = {

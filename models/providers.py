@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from drpo.conf.schema import (
     AnyModelSettings,
+    HFEndpointSettings,
     LangchainSettings,
     LocalSettings,
     ModelsSettings,
@@ -39,7 +40,7 @@ def check_providers(settings: ModelsSettings, trusted: Collection[str] | None = 
     for role in ROLES:
         chosen: AnyModelSettings = getattr(settings, role)
         match chosen:
-            case OpenAISettings():
+            case OpenAISettings() | HFEndpointSettings():
                 api_key(chosen)
                 header_values(chosen)
             case LocalSettings():
@@ -92,6 +93,10 @@ def _known(chosen: AnyModelSettings, role: Role) -> tuple[str, Mapping[str, Any]
             from drpo.models import openai  # noqa: PLC0415 - see above
 
             return openai.NAME, openai.parameters_of(chosen)
+        case HFEndpointSettings():
+            from drpo.models import hf_endpoint  # noqa: PLC0415 - see above
+
+            return hf_endpoint.NAME, hf_endpoint.parameters_of(chosen)
         case LocalSettings():
             return local.NAME, local.parameters_of(chosen)
         case LangchainSettings():
@@ -135,6 +140,10 @@ class _Opening:
                 from drpo.models import openai  # noqa: PLC0415 - see above
 
                 return openai.OpenAIProvider(chosen, await self._http_client())
+            case HFEndpointSettings():
+                from drpo.models import hf_endpoint  # noqa: PLC0415 - see above
+
+                return await self._stack.enter_async_context(hf_endpoint.endpoint(chosen))
             case LocalSettings():
                 if self._local is None:
                     self._local = await self._stack.enter_async_context(local.local_models())

@@ -13,7 +13,14 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from drpo.conf.schema import LocalSettings, OpenAISettings, SandboxSettings, Settings
+from drpo.conf.schema import (
+    HFEndpointSettings,
+    LangchainSettings,
+    LocalSettings,
+    OpenAISettings,
+    SandboxSettings,
+    Settings,
+)
 from drpo.graph.values import ROLES
 from drpo.settings import CONFIG_MODULE, _composed, choices, groups
 
@@ -31,7 +38,9 @@ BOUNDS = (("ge", "from {}"), ("gt", "above {}"), ("le", "to {}"), ("lt", "below 
 PROVIDERS: dict[str, type[BaseModel]] = {
     "sandbox": SandboxSettings,
     "openai": OpenAISettings,
+    "hf_endpoint": HFEndpointSettings,
     "huggingface": LocalSettings,
+    "langchain": LangchainSettings,
 }
 
 
@@ -81,7 +90,8 @@ def _table(rows: Iterator[Row]) -> str:
 
 
 def _rows(kind: type[BaseModel], values: Any, prefix: str = "") -> Iterator[Row]:
-    for name, field in kind.model_fields.items():
+    for attribute, field in kind.model_fields.items():
+        name = field.alias or attribute
         if prefix == "" and name == "models":
             about = "the model of each role; see below"
             yield ("`models.<role>`", "`sandbox`", f"role: {', '.join(ROLES)}", about)
