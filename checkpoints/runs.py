@@ -209,10 +209,16 @@ def run_paths(folder: Path, prefix: str = "") -> Sequence[Path]:
 
 
 def remove_run(path: Path) -> None:
-    """Take a run's file away, with whatever SQLite has beside it."""
+    """Take a run's file away, with whatever SQLite has beside it.
+
+    Raises RunFailed where it cannot be.
+    """
     ends = ("-wal", "-shm", "-journal")
-    for beside in (path, *(path.with_name(path.name + end) for end in ends)):
-        beside.unlink(missing_ok=True)
+    try:
+        for beside in (path, *(path.with_name(path.name + end) for end in ends)):
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunFailed(f"cannot delete {path}: {error.strerror}") from None
 
 
 @contextmanager
@@ -263,6 +269,8 @@ def owning(path: Path, *, most_recoveries: int, settings: str | None = None) -> 
     except Timeout:
         with reading(path) as db:
             raise _owned(path, next(db["run"].rows)) from None
+    except OSError as error:
+        raise RunFailed(f"cannot write {lock.lock_file}: {error.strerror}") from None
     try:
         with _writing(path) as db:
             migrations.apply(db)
@@ -331,6 +339,10 @@ def is_owned(path: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
+    except OSError:
+        # Somebody else's, or in a folder that may only be read.
+        with reading(path) as db:
+            return _beats(next(db["run"].rows).get("heartbeat_at"))
     _give_up(lock)
     return False
 
