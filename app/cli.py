@@ -361,10 +361,17 @@ def _completion(words: list[str]) -> int:
 
 
 def read_env() -> None:
-    """Keys and the like out of ./.env; what the shell has set goes before it."""
+    """Keys and the like out of ./.env; what the shell has set goes before it. Raises BadInput."""
     from dotenv import load_dotenv
 
-    load_dotenv(Path(".env"), override=False)
+    from drpo.graph.errors import BadInput
+
+    try:
+        load_dotenv(Path(".env"), override=False)
+    except UnicodeDecodeError as error:
+        raise BadInput(f".env: it is not UTF-8 (byte {error.start})") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f".env: {error}") from None
 
 
 def _complain(text: str) -> None:

@@ -184,18 +184,29 @@ def _jsonl(path: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any
 
 def _csv(path: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
-    columns = list(reader.fieldnames or ())
-    wrong = [name for name in columns if name not in COLUMNS]
-    if wrong or "text" not in columns:
-        found = f"column {wrong[0]!r} is not known" if wrong else "there is no column 'text'"
-        raise BadInput(
-            f"{path}, line 1: {found}; allowed are text and, if you like, id, tags and reference"
-        )
     try:
+        _check_columns(path, reader.fieldnames or ())
         for row in reader:
+            if None in row:
+                raise BadInput(
+                    f"{path}, line {reader.line_num}: it has more fields than the header; "
+                    "a text with a comma needs quotation marks around it"
+                )
             yield reader.line_num, {name: value for name, value in row.items() if value}
     except csv.Error as error:
-        raise BadInput(f"{path}, line {reader.line_num}: {error}") from None
+        # `line_num` is where the row before ends; an open quotation mark takes in all that follows.
+        hint = "is there a quotation mark too many, or one too few?"
+        raise BadInput(f"{path}, line {reader.line_num + 1}: {error}; {hint}") from None
+
+
+def _check_columns(path: str, columns: Sequence[str]) -> None:
+    wrong = [f"column {name[:40]!r} is not known" for name in columns if name not in COLUMNS]
+    if "text" not in columns:
+        wrong.append("there is no column 'text'")
+    wrong += [f"there are two columns {name!r}" for name in COLUMNS if columns.count(name) > 1]
+    if wrong:
+        allowed = "allowed are text and, if you like, id, tags and reference"
+        raise BadInput(f"{path}, line 1: {wrong[0]}; {allowed}")
 
 
 def _problem(error: ValidationError) -> str:

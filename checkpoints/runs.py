@@ -211,19 +211,21 @@ def run_paths(folder: Path, prefix: str = "") -> Sequence[Path]:
 def remove_run(path: Path) -> None:
     """Take a run's file away, with whatever SQLite has beside it.
 
-    Raises RunOwned where a process runs it.
+    Raises RunOwned where a process runs it, RunFailed where it cannot be.
     """
     lock = _lock(path)
     try:
         lock.acquire(timeout=LOOKING_S, poll_interval=LOOKING_S / 10)
-    except Timeout:
-        raise RunOwned(f"run {path.stem} is being run; stop it first") from None
-    try:
         ends = ("-wal", "-shm", "-journal")
         for beside in (path, *(path.with_name(path.name + end) for end in ends)):
             beside.unlink(missing_ok=True)
+    except Timeout:
+        raise RunOwned(f"run {path.stem} is being run; stop it first") from None
+    except OSError as error:
+        raise RunFailed(f"cannot delete {path}: {error.strerror}") from None
     finally:
-        _give_up(lock)
+        if lock.is_locked:
+            _give_up(lock)
 
 
 @contextmanager
@@ -274,6 +276,8 @@ def owning(path: Path, *, most_recoveries: int, settings: str | None = None) -> 
     except Timeout:
         with reading(path) as db:
             raise _owned(path, next(db["run"].rows)) from None
+    except OSError as error:
+        raise RunFailed(f"cannot write {lock.lock_file}: {error.strerror}") from None
     try:
         with _writing(path) as db:
             migrations.apply(db)
@@ -345,6 +349,10 @@ def is_owned(path: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
+    except OSError:
+        # Somebody else's, or in a folder that may only be read.
+        with reading(path) as db:
+            return _beats(next(db["run"].rows).get("heartbeat_at"))
     _give_up(lock)
     return False
 

@@ -398,3 +398,11 @@ def test_an_estimate_reads_what_a_search_reads(tmp_path: Path) -> None:
     assert told(*words, folder=tmp_path)["total"]["cost_usd"] is not None
     (tmp_path / ".env").write_text("OPENAI_BASE_URL=http://127.0.0.1:1/v1\n")
     assert told(*words, folder=tmp_path)["total"]["cost_usd"] is None
+
+
+@pytest.mark.parametrize("verb", ["estimate", "optimize", "resume", "fork", "doctor"])
+def test_c6_an_env_file_that_cannot_be_read_is_named(verb: str, here: Here, tmp_path: Path) -> None:
+    """By every command that reads it."""
+    (tmp_path / ".env").write_bytes(b"OPENAI_API_KEY=caf\xe9\n")
+    done = here(verb, *(["models=sandbox"] if verb == "doctor" else []))
+    assert (done.returncode, done.stderr) == (2, "drpo: .env: it is not UTF-8 (byte 18)\n")

@@ -132,3 +132,37 @@ def test_p3_a_run_that_is_only_half_made_is_no_run(
         create_run(tmp_path, settings="{}", fingerprint={}, queries=[], version="test")
     assert seen
     assert not list(tmp_path.glob("*.sqlite"))
+
+
+def test_c6_a_folder_that_cannot_be_written_is_named(path: Path, here: Here) -> None:
+    """Looking goes on; resume and rm say what they cannot do."""
+    changed(path, "update run set status = 'running', heartbeat_at = '2020-01-01T00:00:00+00:00'")
+    # Root may write anywhere, but not into a folder as if it were a file.
+    lock = path.with_suffix(".lock")
+    lock.mkdir()
+    for words in (("show",), ("runs",), ("doctor",)):
+        done = here(*words)
+        assert (done.returncode, done.stderr) == (0, ""), words
+    resumed = here("resume", "budget.calls=null")
+    assert resumed.returncode == 1
+    assert lock.name in resumed.stderr
+    assert resumed.stderr.count("\n") == 1
+    assert here("replay").returncode == 2
+    changed(path, "update run set heartbeat_at = strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')")
+    assert json.loads(here("show", "--json").stdout)["status"] == "running"
+
+
+def test_c6_a_run_that_cannot_be_deleted_is_named(
+    path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line."""
+
+    def refuse(_: Path, *, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    done = here("rm", path.stem, "--yes")
+    monkeypatch.undo()
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"drpo: cannot delete runs/{path.name}: ")
+    assert done.stderr.count("\n") == 1
