@@ -252,7 +252,7 @@ class LangchainSettings(RemoteSettings):
     multiple: Literal[False] = False  # pyright: ignore[reportIncompatibleVariableOverride]
     """LangChain knows no common way to ask for several completions."""
     json_schema: Literal[False] = False  # pyright: ignore[reportIncompatibleVariableOverride]
-    """LangChain knows no common way to hold answers to a schema; JSON is asked for in words alone."""
+    """LangChain knows no common way to hold answers to a schema; it is asked for in words."""
     options: Annotated[
         dict[str, Any], BeforeValidator(lambda given: given or {}), AfterValidator(_open)
     ] = {}
