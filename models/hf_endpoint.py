@@ -178,9 +178,9 @@ class _Detailed(HuggingFaceEndpoint):
                 prompt=prompt, details=True, model=self.model, **options
             )
             told = reply.details
-            info = None if told is None else {"tokens": told.generated_tokens}
-            if info is not None:
-                info["finish_reason"] = told.finish_reason
+            info: dict[str, Any] | None = None
+            if told is not None:
+                info = {"tokens": told.generated_tokens, "finish_reason": told.finish_reason}
             generations.append([Generation(text=reply.generated_text, generation_info=info)])
         return LLMResult(generations=generations)
 

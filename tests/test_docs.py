@@ -13,13 +13,15 @@ from pathlib import Path
 import config_page
 import faults_page
 import pytest
+import yaml
 from openai_server import OpenAIServer
 from tiny_model import tiny_model
 
 import drpo
 from drpo.cli import main
+from drpo.config_file import own_words
 from drpo.graph.build import draw
-from drpo.settings import choices, groups
+from drpo.settings import choices, compose_settings, groups
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -127,6 +129,19 @@ def test_the_python_of_the_pages_runs(code: str, tmp_path: Path) -> None:
     assert done.stdout
 
 
+@pytest.mark.parametrize("text", blocks(PAGES["models"], "yaml"))
+def test_the_files_of_the_models_page_are_settings(text: str, tmp_path: Path) -> None:
+    """Each as somebody's drpo.yaml."""
+    own = tmp_path / "drpo.yaml"
+    own.write_text(text)
+    found = compose_settings(own_words(own)).model_dump(mode="json", by_alias=True)
+    said = yaml.safe_load(text)
+    assert said.get("openai", {}).items() <= found["openai"].items()
+    roles = said["models"]
+    for role, values in roles.items() if isinstance(roles, dict) else ():
+        assert values.items() <= found["models"][role].items()
+
+
 def test_the_readme_shows_the_compiled_graph() -> None:
     """The drawing is the graph's own, with every node in it."""
     [mermaid] = blocks(README, "mermaid")
@@ -202,13 +217,28 @@ async def test_every_choice_of_the_configuration_runs(
 ) -> None:
     """Two levels of a search with each of them, on a local server or a tiny local model."""
     monkeypatch.setenv("OPENAI_API_KEY", "local")
+    group, _, name = choice.partition("=")
     local = choice in ("models=local", "provider=huggingface")
-    words = [choice.replace("provider=", f"provider@models.{'target' if local else 'judge'}=")]
+    role = "target" if local else "judge"
+    words = [choice]
+    if group == "provider":
+        words = [f"provider@models.{role}={name}"]
+    elif group == "server":
+        # The part of the preset of that name that tells where it is.
+        words = [f"models={name}"]
     if local:
-        words += [f"models.target.model={tiny_model(tmp_path / 'tiny')}"]
+        tiny = tiny_model(tmp_path / "tiny")
+        words += [f"models.target.model={tiny}", "models.target.accept_truncated=true"]
+        words += ["models.target.max_tokens=24"]
+    if name == "langchain":
+        words += ["models.judge._target_=langchain_openai.ChatOpenAI", "models.judge.model=judge"]
     async with OpenAIServer() as server:
-        if choice.startswith("models=") or "openai" in choice:
+        if group in ("models", "server") or "openai" in choice:
             words += [f"openai.base_url={server.base_url}"]
+        if name == "hf_endpoint":
+            words += [f"models.judge.base_url={server.base_url}"]
+        if name == "langchain":
+            words += [f"+models.judge.options.base_url={server.base_url}"]
         result = await drpo.optimize(*words, "search.levels=2", runs=tmp_path)
     assert result.summary["status"] == "done"
     assert result.path_value is not None
