@@ -177,10 +177,10 @@ class _Detailed(HuggingFaceEndpoint):
             reply = await self.async_client.text_generation(
                 prompt=prompt, details=True, model=self.model, **options
             )
-            told = reply.details
-            info = None if told is None else {"tokens": told.generated_tokens}
-            if info is not None:
-                info["finish_reason"] = told.finish_reason
+            info: dict[str, Any] = {}
+            if reply.details is not None:
+                info["tokens"] = reply.details.generated_tokens
+                info["finish_reason"] = reply.details.finish_reason
             generations.append([Generation(text=reply.generated_text, generation_info=info)])
         return LLMResult(generations=generations)
 

@@ -228,7 +228,7 @@ async def test_i7_the_key_comes_from_the_variable_that_the_settings_name_alone(
     seen, url = server
     monkeypatch.setenv("HF_TOKEN", "hf_ofthehub0123456")
     monkeypatch.setenv("HUGGINGFACEHUB_API_TOKEN", "hf_ofthehub0123456")
-    named = {"api_key_env": "OWN_KEY", "format": kind}
+    named: dict[str, Any] = {"api_key_env": "OWN_KEY", "format": kind}
     await asked(url, **named)
     monkeypatch.setenv("OWN_KEY", KEY)
     await asked(url, **named)
