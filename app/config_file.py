@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES
 from drpo.settings import COMPOSING, choices, groups, nearest, sections
+from drpo.texts import read_text
 
 DEFAULT_FILE = Path("drpo.yaml")
 NOT_BESIDE = ("builtin:", "sandbox:", "~")
@@ -42,16 +43,15 @@ def own_words(named: Path | None) -> list[str]:
             ConfigStore.instance().store(group="own", name=name, node=node, package="_global_")
     except (OmegaConfBaseException, ValueError) as error:
         raise BadInput(f"{path}: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise BadInput(f"{path}: something in it contains itself") from None
     return [f"own={name}"]
 
 
 def _read(path: Path) -> dict[str, Any]:
+    text = read_text(path, str(path))
     try:
-        values = yaml.safe_load(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: it is not UTF-8 (byte {error.start})") from None
+        values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise BadInput(f"{path}{line}: {error.problem}") from None

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from drpo.graph.errors import BadInput
 from drpo.review import Changes
+from drpo.texts import read_text
+
+MOST_DIGITS = 18
+"""Of a candidate's id."""
 
 
 def read_changes(edits: Sequence[str], drops: Sequence[int], adds: Sequence[Path]) -> Changes:
@@ -20,19 +24,14 @@ def read_changes(edits: Sequence[str], drops: Sequence[int], adds: Sequence[Path
 
 def _edit(said: str) -> tuple[int, str]:
     candidate, _, file = said.partition("=")
-    if not candidate.isdecimal() or not file:
+    if not candidate.isdecimal() or len(candidate) > MOST_DIGITS or not file:
         raise BadInput(f"--edit {said}: write ID=FILE, e.g. 12=mine.md")
     return int(candidate), read_prompt(Path(file))
 
 
 def read_prompt(path: Path) -> str:
     """A person's prompt. Raises BadInput for a file that cannot be read or is empty."""
-    try:
-        text = path.read_text("utf-8").strip()
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: it is not UTF-8") from None
+    text = read_text(path, str(path)).strip()
     if not text:
         raise BadInput(f"{path}: it is empty")
     return text

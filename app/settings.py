@@ -26,6 +26,7 @@ from drpo.checkpoints.rows import SEE_DOCTOR
 from drpo.conf.older import up_to_date
 from drpo.conf.schema import SECRETIVE, Settings
 from drpo.graph.errors import BadInput
+from drpo.texts import read_text
 
 CONFIG_MODULE = "drpo.conf"
 CONFIG_NAME = "config"
@@ -242,20 +243,10 @@ def _root(text: str) -> str:
     """The text itself, or the text of the file named after an @."""
     if not text.startswith("@"):
         return text
-    path = Path(text[1:]).expanduser()
-    try:
-        read = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"root={text}: cannot read {str(path)!r}: {_reason(error)}") from None
+    read = read_text(text[1:], f"root={text}").strip()
     if not read:
         raise BadInput(f"root={text}: the file is empty")
     return read
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8"
-    return error.strerror or str(error)
 
 
 def _one_line(text: str) -> str:

@@ -24,7 +24,7 @@ from drpo.checkpoints.rows import (
     sha256,
     verdict_of,
 )
-from drpo.checkpoints.runs import is_owned, reading
+from drpo.checkpoints.runs import is_file, is_owned, reading
 from drpo.conf.older import up_to_date
 from drpo.conf.schema import Settings
 from drpo.graph.errors import BadInput, RunFailed
@@ -63,6 +63,8 @@ class Finding:
 def examine(path: Path) -> list[Finding]:
     """Everything that can be known of one run's file without running it."""
     found = [_opened(path)]
+    if not is_file(path):
+        return found
     if found[0].ok:
         found += [_looked(path, what, look) for what, look in _LOOKS]
     return [*found, _log(path), _file_system(path)]

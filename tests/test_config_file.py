@@ -88,6 +88,9 @@ def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
         ("task: {description: 2024-01-01}\n", "drpo.yaml"),
         ("task: {description: 2024-13-45}\n", "drpo.yaml"),
         ("rewards: {aspects: {2024-01-01: x}}\n", "drpo.yaml"),
+        ('task: {description: "\\ud800"}\n', "task.description: "),
+        ('root: "@a\\0b"\n', "null byte"),
+        ("task: &x {description: *x}\n", "contains itself"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(text: str, said: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -179,3 +180,15 @@ def test_s6_every_value_of_a_run_that_has_to_be_read_is_looked_at(path: Path, he
     assert any("start" in each.said for each in examine(path) if not each.ok)
     with pytest.raises(BadInput, match="drpo doctor"):
         load_run(path)
+
+
+@pytest.mark.parametrize("kind", ["circle", "pipe"])
+def test_s6_what_is_no_file_is_named(kind: str, here: Here, tmp_path: Path) -> None:
+    """Nothing waits for a pipe, or goes round in a circle."""
+    odd = tmp_path / "runs" / "odd.sqlite"
+    odd.parent.mkdir()
+    odd.symlink_to(odd) if kind == "circle" else os.mkfifo(odd)
+    done = here("doctor", "odd")
+    assert done.returncode == 1
+    assert "there is no file 'runs/odd.sqlite'" in done.stderr
+    assert done.stderr.count("\n") == 1
