@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES
-from drpo.settings import COMPOSING, choices, groups, nearest, sections
+from drpo.settings import COMPOSING, choices, groups, nearest, sections, shipped
 from drpo.texts import read_text
 
 DEFAULT_FILE = Path("drpo.yaml")
@@ -37,7 +37,9 @@ def own_words(named: Path | None) -> list[str]:
         return []
     # Hydra has one store a process, and searches side by side may have files of their own.
     name = f"file_{uuid.uuid4().hex}"
-    node = _as_config(path, _read(path))
+    values = _read(path)
+    _check_lists(path, values, shipped())
+    node = _as_config(path, values)
     try:
         with COMPOSING:
             ConfigStore.instance().store(group="own", name=name, node=node, package="_global_")
@@ -62,6 +64,19 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BadInput(f"{path}: it has to be `name: value` lines, as `drpo init` writes them")
     return values
+
+
+def _check_lists(
+    path: Path, values: Mapping[Any, Any], known: Mapping[str, Any], above: str = ""
+) -> None:
+    """Raises BadInput for a list in the place of settings; Hydra would not say where it is."""
+    for name, value in values.items():
+        there, place = known.get(name), f"{above}{name}"
+        if isinstance(there, dict) and isinstance(value, list):
+            also = f", or one of {', '.join(choices(place))}" if place in groups() else ""
+            raise BadInput(f"{path}: {place}: write `name: value` lines below it{also}; not a list")
+        if isinstance(there, dict) and isinstance(value, dict):
+            _check_lists(path, value, there, f"{place}.")
 
 
 def _as_config(path: Path, values: Mapping[Any, Any]) -> dict[str, Any]:

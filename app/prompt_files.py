@@ -15,8 +15,13 @@ MOST_DIGITS = 18
 
 def read_changes(edits: Sequence[str], drops: Sequence[int], adds: Sequence[Path]) -> Changes:
     """Of `ID=FILE`, ids and files. Raises BadInput."""
+    read = [_edit(each) for each in edits]
+    edited = [candidate for candidate, _ in read]
+    twice = [candidate for candidate in edited if edited.count(candidate) > 1]
+    if twice:
+        raise BadInput(f"--edit {twice[0]}=...: one file a candidate, not {len(twice)}")
     return Changes(
-        edits=dict(_edit(each) for each in edits),
+        edits=dict(read),
         drops=tuple(drops),
         adds=tuple(read_prompt(path) for path in adds),
     )

@@ -34,6 +34,8 @@ NO_SETTINGS = ("hydra", "experiment", "own")
 """Parts of the composed configuration that only say how it was composed."""
 HYDRA_PROBLEMS = (HydraException, OmegaConfBaseException, ValueError)
 """What Hydra raises on overrides it cannot use."""
+OWN_FILE = re.compile(r"In 'own/[^']*': (\w+ raised while composing config: )?")
+"""How Hydra calls the user's file."""
 LONGEST_SHOWN = 80
 """Characters of a wrong value that are shown."""
 COMPOSING = threading.Lock()
@@ -96,7 +98,7 @@ def stored_settings(run_id: str, text: str) -> Settings:
 
 def resumed_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
     """Settings of a resumed run: what RESUMABLE names may change. Raises BadInput."""
-    for key in (override.key_or_group for override in _parsed(overrides)):
+    for key in (override.key_or_group for override in _single(overrides)):
         if not key.startswith(RESUMABLE):
             raise BadInput(
                 f"{key!r} cannot change when a run is resumed, it would be another search, which "
@@ -108,7 +110,12 @@ def resumed_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
 
 def forked_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
     """Settings of a fork: any single value but those of the data may change. Raises BadInput."""
-    for key in (override.key_or_group for override in _parsed(overrides)):
+    for key in (override.key_or_group for override in _single(overrides)):
+        if re.fullmatch(r"models\.\w+\.provider", key):
+            raise BadInput(
+                f"{key!r} cannot change in a fork: another provider has settings of its own; "
+                "make a new search, which takes over what it can with ledger.reuse=FILE"
+            )
         if key.startswith(FORKABLE_NOT):
             raise BadInput(f"{key!r} cannot change in a fork: its queries are those of its parent")
         if key in groups():
@@ -118,7 +125,7 @@ def forked_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
 
 def _changed(settings: Settings, overrides: Sequence[str]) -> Settings:
     values: Any = settings.model_dump(mode="json")
-    for override in _parsed(overrides):
+    for override in _single(overrides):
         place = values
         *parents, name = override.key_or_group.split(".")
         for parent in parents:
@@ -139,7 +146,7 @@ def explained(error: Exception, overrides: Sequence[str]) -> BadInput:
             f"{error.override!r} cannot be read; write key=value, with quotes around a value "
             "that has spaces or special characters"
         )
-    text = _one_line(str(error))
+    text = OWN_FILE.sub("the file of settings: ", _one_line(str(error)))
     choice = re.search(r"Could not find '([\w/@]+)/([^'/]*)'|Could not find '([^']+)'", text)
     if choice and choice[1]:
         group, wanted = choice[1], choice[2]
@@ -150,6 +157,11 @@ def explained(error: Exception, overrides: Sequence[str]) -> BadInput:
         if key not in _known_keys():
             return BadInput(f"{key!r} is no setting; {nearest(key, _known_keys())}")
     return BadInput(text)
+
+
+def shipped() -> Any:
+    """The configuration as it is without any word of the user's, as plain values."""
+    return OmegaConf.to_container(_composed(()))
 
 
 def choices(group: str) -> list[str]:
@@ -176,16 +188,26 @@ def _parsed(overrides: Sequence[str]) -> list[Any]:
         raise BadInput(_one_line(str(error))) from None
 
 
+def _single(overrides: Sequence[str]) -> list[Any]:
+    """Overrides that set one value each. Raises BadInput for the rest of Hydra's grammar."""
+    parsed = _parsed(overrides)
+    for override in parsed:
+        if override.is_delete() or override.package is not None or override.is_sweep_override():
+            raise BadInput(f"{override.input_line!r}: only key=value can be used here")
+    return parsed
+
+
 def _keys(overrides: Sequence[str]) -> list[str]:
     try:
         parsed = _parsed(overrides)
     except BadInput:
         return []
-    return [override.key_or_group for override in parsed if override.package is None]
+    keys = [override.key_or_group for override in parsed if override.package is None]
+    return [key for key in keys if key != "own"]
 
 
 def _known_keys() -> list[str]:
-    return [*groups(), *_flat(OmegaConf.to_container(_composed(())), "")]
+    return [*groups(), *_flat(shipped(), "")]
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
