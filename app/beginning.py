@@ -19,10 +19,10 @@ def begin(folder: Path) -> None:
 
     Raises BadInput where one of them is there already, or the folder cannot be written.
     """
-    for name in STARTER:
-        if (folder / name).exists():
-            raise BadInput(f"{str(folder / name)!r} is there already; nothing was written")
     try:
+        for name in STARTER:
+            if (folder / name).exists():
+                raise BadInput(f"{str(folder / name)!r} is there already; nothing was written")
         folder.mkdir(parents=True, exist_ok=True)
         for name in STARTER:
             text = (files("drpo") / "starter" / name).read_text("utf-8")

@@ -17,7 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES
-from drpo.settings import COMPOSING, choices, groups, nearest, sections
+from drpo.settings import COMPOSING, choices, groups, nearest, sections, shipped
+from drpo.texts import read_text
 
 DEFAULT_FILE = Path("drpo.yaml")
 NOT_BESIDE = ("builtin:", "sandbox:", "~")
@@ -36,22 +37,23 @@ def own_words(named: Path | None) -> list[str]:
         return []
     # Hydra has one store a process, and searches side by side may have files of their own.
     name = f"file_{uuid.uuid4().hex}"
-    node = _as_config(path, _read(path))
+    values = _read(path)
+    _check_lists(path, values, shipped())
+    node = _as_config(path, values)
     try:
         with COMPOSING:
             ConfigStore.instance().store(group="own", name=name, node=node, package="_global_")
     except (OmegaConfBaseException, ValueError) as error:
         raise BadInput(f"{path}: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise BadInput(f"{path}: something in it contains itself") from None
     return [f"own={name}"]
 
 
 def _read(path: Path) -> dict[str, Any]:
+    text = read_text(path, str(path))
     try:
-        values = yaml.safe_load(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: it is not UTF-8 (byte {error.start})") from None
+        values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise BadInput(f"{path}{line}: {error.problem}") from None
@@ -62,6 +64,19 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BadInput(f"{path}: it has to be `name: value` lines, as `drpo init` writes them")
     return values
+
+
+def _check_lists(
+    path: Path, values: Mapping[Any, Any], known: Mapping[str, Any], above: str = ""
+) -> None:
+    """Raises BadInput for a list in the place of settings; Hydra would not say where it is."""
+    for name, value in values.items():
+        there, place = known.get(name), f"{above}{name}"
+        if isinstance(there, dict) and isinstance(value, list):
+            also = f", or one of {', '.join(choices(place))}" if place in groups() else ""
+            raise BadInput(f"{path}: {place}: write `name: value` lines below it{also}; not a list")
+        if isinstance(there, dict) and isinstance(value, dict):
+            _check_lists(path, value, there, f"{place}.")
 
 
 def _as_config(path: Path, values: Mapping[Any, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from drpo.conf.schema import DataSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Message, Query
 from drpo.models.sandbox.queries import queries, split_names
+from drpo.texts import read_text
 
 BUILTIN = "builtin:"
 SANDBOX = "sandbox:"
@@ -134,7 +135,7 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise BadInput(f"data.path={path}: a data file ends in {', '.join(SUFFIXES)}")
-    text = _text(path)
+    text = read_text(path, f"data.path={path}")
     if suffix == ".jsonl":
         yield from _jsonl(path, text.split("\n"))
     elif suffix == ".csv":
@@ -158,15 +159,6 @@ def _simulated(path: str) -> Sequence[str]:
         there = " and ".join(f"{SANDBOX}{split}" for split in split_names())
         raise BadInput(f"data.path={path}: there are {there}")
     return queries(name)
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).expanduser().read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"data.path={path}: it is not UTF-8 (byte {error.start})") from None
-    except OSError as error:
-        raise BadInput(f"data.path={path}: {error.strerror or error}") from None
 
 
 def _jsonl(path: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -26,6 +26,7 @@ from drpo.checkpoints.rows import SEE_DOCTOR
 from drpo.conf.older import up_to_date
 from drpo.conf.schema import SECRETIVE, Settings
 from drpo.graph.errors import BadInput
+from drpo.texts import read_text
 
 CONFIG_MODULE = "drpo.conf"
 CONFIG_NAME = "config"
@@ -33,6 +34,8 @@ NO_SETTINGS = ("hydra", "experiment", "own")
 """Parts of the composed configuration that only say how it was composed."""
 HYDRA_PROBLEMS = (HydraException, OmegaConfBaseException, ValueError)
 """What Hydra raises on overrides it cannot use."""
+OWN_FILE = re.compile(r"In 'own/[^']*': (\w+ raised while composing config: )?")
+"""How Hydra calls the user's file."""
 LONGEST_SHOWN = 80
 """Characters of a wrong value that are shown."""
 COMPOSING = threading.Lock()
@@ -97,7 +100,7 @@ def stored_settings(run_id: str, text: str) -> Settings:
 
 def resumed_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
     """Settings of a resumed run: what RESUMABLE names may change. Raises BadInput."""
-    for key in (override.key_or_group for override in _parsed(overrides)):
+    for key in (override.key_or_group for override in _single(overrides)):
         if not key.startswith(RESUMABLE):
             raise BadInput(
                 f"{key!r} cannot change when a run is resumed, it would be another search, which "
@@ -109,7 +112,12 @@ def resumed_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
 
 def forked_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
     """Settings of a fork: any single value but those of the data may change. Raises BadInput."""
-    for key in (override.key_or_group for override in _parsed(overrides)):
+    for key in (override.key_or_group for override in _single(overrides)):
+        if re.fullmatch(r"models\.\w+\.provider", key):
+            raise BadInput(
+                f"{key!r} cannot change in a fork: another provider has settings of its own; "
+                "make a new search, which takes over what it can with ledger.reuse=FILE"
+            )
         if key.startswith(FORKABLE_NOT):
             raise BadInput(f"{key!r} cannot change in a fork: its queries are those of its parent")
         if key in groups():
@@ -119,7 +127,7 @@ def forked_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
 
 def _changed(settings: Settings, overrides: Sequence[str]) -> Settings:
     values: Any = settings.model_dump(mode="json")
-    for override in _parsed(overrides):
+    for override in _single(overrides):
         place = values
         *parents, name = override.key_or_group.split(".")
         for parent in parents:
@@ -151,7 +159,7 @@ def explained(error: Exception, overrides: Sequence[str]) -> BadInput:
             f"{error.override!r} cannot be read; write key=value, with quotes around a value "
             "that has spaces or special characters"
         )
-    text = _one_line(str(error))
+    text = OWN_FILE.sub("the file of settings: ", _one_line(str(error)))
     choice = re.search(r"Could not find '([\w/@]+)/([^'/]*)'|Could not find '([^']+)'", text)
     if choice and choice[1]:
         group, wanted = choice[1], choice[2]
@@ -162,6 +170,11 @@ def explained(error: Exception, overrides: Sequence[str]) -> BadInput:
         if key not in _known_keys():
             return BadInput(f"{key!r} is no setting; {nearest(key, _known_keys())}")
     return BadInput(text)
+
+
+def shipped() -> Any:
+    """The configuration as it is without any word of the user's, as plain values."""
+    return OmegaConf.to_container(_composed(()))
 
 
 def choices(group: str) -> list[str]:
@@ -188,16 +201,26 @@ def _parsed(overrides: Sequence[str]) -> list[Any]:
         raise BadInput(_one_line(str(error))) from None
 
 
+def _single(overrides: Sequence[str]) -> list[Any]:
+    """Overrides that set one value each. Raises BadInput for the rest of Hydra's grammar."""
+    parsed = _parsed(overrides)
+    for override in parsed:
+        if override.is_delete() or override.package is not None or override.is_sweep_override():
+            raise BadInput(f"{override.input_line!r}: only key=value can be used here")
+    return parsed
+
+
 def _keys(overrides: Sequence[str]) -> list[str]:
     try:
         parsed = _parsed(overrides)
     except BadInput:
         return []
-    return [override.key_or_group for override in parsed if override.package is None]
+    keys = [override.key_or_group for override in parsed if override.package is None]
+    return [key for key in keys if key != "own"]
 
 
 def _known_keys() -> list[str]:
-    return [*groups(), *_flat(OmegaConf.to_container(_composed(())), "")]
+    return [*groups(), *_flat(shipped(), "")]
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
@@ -255,20 +278,10 @@ def _root(text: str) -> str:
     """The text itself, or the text of the file named after an @."""
     if not text.startswith("@"):
         return text
-    path = Path(text[1:]).expanduser()
-    try:
-        read = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"root={text}: cannot read {str(path)!r}: {_reason(error)}") from None
+    read = read_text(text[1:], f"root={text}").strip()
     if not read:
         raise BadInput(f"root={text}: the file is empty")
     return read
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8"
-    return error.strerror or str(error)
 
 
 def _one_line(text: str) -> str:

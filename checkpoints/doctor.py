@@ -24,7 +24,7 @@ from drpo.checkpoints.rows import (
     sha256,
     verdict_of,
 )
-from drpo.checkpoints.runs import is_owned, reading
+from drpo.checkpoints.runs import is_file, is_owned, reading
 from drpo.conf.older import up_to_date
 from drpo.conf.schema import Settings
 from drpo.graph.errors import BadInput, RunFailed
@@ -63,6 +63,8 @@ class Finding:
 def examine(path: Path) -> list[Finding]:
     """Everything that can be known of one run's file without running it."""
     found = [_opened(path)]
+    if not is_file(path):
+        return found
     if found[0].ok:
         found += [_looked(path, what, look) for what, look in _LOOKS]
     return [*found, _log(path), _file_system(path)]
@@ -237,7 +239,7 @@ def _log(path: Path) -> Finding:
     if wal.is_file() and wal.stat().st_size > WAL_HEADER:
         size = f"{wal.stat().st_size // 1024:,} KB"
         return Finding("log", f"{size} of commits are in {wal.name}; a copy needs both files")
-    if _expects_log(path) and not wal.exists() and not is_owned(path):
+    if _expects_log(path) and not is_owned(path):
         said = (
             f"{wal.name} is missing: the file was copied while its run was going, without it; "
             "commits may be lost. Copy both, or make the copy by `drpo fork`"

@@ -102,6 +102,12 @@ def _take_back(db: Database, place: Beginning, level_limit: tuple[int, int]) -> 
     rows = list(db.query("select * from candidate where level = ? order by id", [level]))
     if not rows:
         raise BadInput(f"there is no level {level} to go back to")
+    limit = _limit(db, level, *level_limit)
+    if limit <= level:
+        raise BadInput(
+            f"search.levels={level_limit[0]}: the fork begins at level {level}; allowed are "
+            f"{level_limit[0] + level + 1 - limit} and more, or an earlier --level"
+        )
     first = rows[0]["id"]
     if place.candidate is not None:
         [chosen] = [row for row in rows if row["id"] == place.candidate]
@@ -114,7 +120,7 @@ def _take_back(db: Database, place: Beginning, level_limit: tuple[int, int]) -> 
     _forget(db, level, first)
     return {
         "level": level,
-        "level_limit": _limit(db, level, *level_limit),
+        "level_limit": limit,
         "beam": beam,
         "skips": [parent for parent in beam if parent in skipped],
         "first_candidate": first,

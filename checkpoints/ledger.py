@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from drpo.checkpoints.rows import dumps, now, sha256
+from drpo.checkpoints.rows import UNREADABLE, dumps, now, sha256
 from drpo.checkpoints.store import RunStore, add_text
 from drpo.graph.requests import Outcome, Reply
 from drpo.graph.values import Role
@@ -69,20 +69,30 @@ class SqliteLedger:
             return Reply(said, tuple(json.loads(reasons)), tokens), outcome
 
     async def _take_over(self, key: str) -> bool:
-        """The row and the texts of the run that `ledger.reuse` names, as inherited."""
+        """The row and the texts of the run that `ledger.reuse` names, as inherited.
+
+        What is damaged there is not taken, and asked again.
+        """
         rows = await self._store.read_reused("select * from call where key = ?", (key,))
         if not rows:
             return False
         # A file of an older version knows no outcomes and no thinking.
         found = {"outcome": "ok", "thinking": "[]"} | dict(rows[0])
-        row = [found[name] for name in _COLUMNS.split(", ")]
-        told = [json.loads(found[name]) for name in ("texts", "thinking")]
-        hashes = sorted({name for _, name in json.loads(found["messages"])} | {*told[0], *told[1]})
+        try:
+            row = [found[name] for name in _COLUMNS.split(", ")]
+            told = [json.loads(found[name]) for name in ("texts", "thinking")]
+            asked = {name for _, name in json.loads(found["messages"])}
+        except UNREADABLE:
+            return False
+        hashes = sorted(asked | {*told[0], *told[1]})
         marks = ", ".join("?" * len(hashes))
         bodies = await self._store.read_reused(
             f"select body from text where sha256 in ({marks})", hashes
         )
-        await self._store.write(add_text([row["body"] for row in bodies]), (_TAKE_OVER, [row]))
+        texts = [each["body"] for each in bodies]
+        if {sha256(text) for text in texts} != {*hashes}:
+            return False
+        await self._store.write(add_text(texts), (_TAKE_OVER, [row]))
         return True
 
     async def record(self, record: CallRecord) -> None:

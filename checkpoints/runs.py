@@ -149,9 +149,17 @@ def find_file(folder: Path, prefix: str | None) -> Path:
         paths = _files(folder, prefix)
         if len(paths) == 1:
             return paths[0]
-        if Path(prefix).is_file():
+        if is_file(Path(prefix)):
             return Path(prefix)
     return find_run(folder, prefix)
+
+
+def is_file(path: Path) -> bool:
+    """Also for a name that no file can have; what is a pipe or leads round in a circle is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _files(folder: Path, prefix: str) -> list[Path]:
@@ -235,7 +243,7 @@ def reading(path: Path) -> Iterator[Database]:
     Raises BadInput when it is no run of ours or damaged, also for what the caller cannot read of
     it, and RunFailed when another program holds it.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise BadInput(f"there is no file {str(path)!r}")
     try:
         with open_database(

@@ -110,7 +110,13 @@ class RunStore:
 
     async def read_reused(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Rows, by name, of the run whose answers are taken over; none without one."""
-        return await _read(*self._reused, sql, parameters) if self._reused else []
+        if self._reused is None:
+            return []
+        try:
+            return await _read(*self._reused, sql, parameters)
+        except RunFailed as error:
+            hint = "; ledger.reuse=null goes on without its answers"
+            raise RunFailed(f"ledger.reuse: {error}{hint}") from error
 
     async def selection(self, query: int) -> Selection | None:
         """Of the query with this ordinal."""

@@ -72,10 +72,20 @@ SECRETIVE = ("base_url", "api_key_env", "headers", "options")
 """Settings in which somebody may have put a secret: what they are is never said."""
 
 
+LONGEST_TEXT = 10_000_000
+"""Characters of a setting."""
+
+
 class Strict(BaseModel):
     """A section of the configuration: no unknown keys, no changes after it is read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        # With a limit pydantic also refuses halves of characters, which cannot be stored.
+        str_max_length=LONGEST_TEXT,
+    )
 
 
 def _as_prompts(value: object) -> object:

@@ -127,9 +127,10 @@ def _shipped(name: str) -> str:
 
 
 def _overrides(folder: Path) -> dict[str, str]:
-    if not folder.is_dir():
-        raise BadInput(f"prompts.folder: {str(folder)!r} is not a folder")
-    found = {path.stem: path for path in sorted(folder.glob("*.jinja"))}
+    try:
+        found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix == ".jinja"}
+    except (OSError, ValueError):
+        raise BadInput(f"prompts.folder: {str(folder)!r} is not a folder") from None
     unknown = [name for name in found if name not in BLOCKS]
     if unknown:
         raise BadInput(

@@ -18,9 +18,10 @@ import pytest
 from conftest import Here
 
 from drpo.checkpoints.runs import run_paths
+from drpo.prompt_files import read_prompt
 from drpo.render import plain
 from drpo.run import GRACE_S
-from drpo.settings import choices
+from drpo.settings import choices, compose_settings
 
 SMOKE = "experiment=smoke"
 SLOW = [f"models.{role}.latency_ms=200" for role in ("target", "judge", "rewriter")]
@@ -98,6 +99,13 @@ def test_runs_are_found_in_the_named_folder(tmp_path: Path, folder: Path) -> Non
     assert run_id[:8] in drpo("runs", "--runs", where, folder=tmp_path).stdout
 
 
+TOO_LONG = "a" * 5000
+
+
+def shortened(words: tuple[str, ...]) -> str:
+    return " ".join(words)[:60]
+
+
 BAD_INPUT = [
     ("optimize", "serch=paper"),
     ("optimize", "search=papr"),
@@ -115,6 +123,18 @@ BAD_INPUT = [
     ("optimize", "root={planner: plan}"),
     ("optimize", "models=openai"),
     ("optimize", "--runs", "two.txt", SMOKE),
+    ("optimize", 'root="@~nobody_here/x"'),
+    ("optimize", 'data.path="~nobody_here/x.txt"'),
+    ("optimize", f"data.path={TOO_LONG}.txt"),
+    ("optimize", f"prompts.folder={TOO_LONG}"),
+    ("optimize", "root=@mark.txt"),
+    ("init", TOO_LONG),
+    ("runs", "--runs", TOO_LONG),
+    ("runs", "--runs", "two.txt"),
+    ("doctor", TOO_LONG),
+    ("resume", "--edit", f"{'1' * 5000}=two.txt"),
+    ("resume", "--edit", "1=mark.txt"),
+    ("resume", "--add", "mark.txt"),
     ("resume",),
     ("resume", "a", "b"),
     ("show", "zzz"),
@@ -124,7 +144,7 @@ BAD_INPUT = [
 ]
 
 
-@pytest.mark.parametrize("words", BAD_INPUT, ids=" ".join)
+@pytest.mark.parametrize("words", BAD_INPUT, ids=shortened)
 def test_c6_bad_input_is_one_line_and_writes_nothing(
     words: tuple[str, ...], here: Here, tmp_path: Path
 ) -> None:
@@ -135,6 +155,7 @@ def test_c6_bad_input_is_one_line_and_writes_nothing(
 def refused(words: tuple[str, ...], here: Here, tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
     (tmp_path / "empty.txt").touch()
+    (tmp_path / "mark.txt").write_bytes(b"\xef\xbb\xbf \n")
     (tmp_path / "twice.txt").write_text("a\na\n")
     (tmp_path / "two.txt").write_text("a\nb\n")
     before = sorted(tmp_path.rglob("*"))
@@ -158,7 +179,7 @@ WITHOUT_A_RUN = ("optimize models=openai", f"optimize --runs two.txt {SMOKE}")
         for words in [*BAD_INPUT, ("optimize", "-m", "seed=1,2")]
         if words[0] == "optimize" and " ".join(words) not in WITHOUT_A_RUN
     ],
-    ids=" ".join,
+    ids=shortened,
 )
 def test_an_estimate_refuses_what_a_search_refuses(
     words: tuple[str, ...], here: Here, tmp_path: Path
@@ -406,3 +427,11 @@ def test_c6_an_env_file_that_cannot_be_read_is_named(verb: str, here: Here, tmp_
     (tmp_path / ".env").write_bytes(b"OPENAI_API_KEY=caf\xe9\n")
     done = here(verb, *(["models=sandbox"] if verb == "doctor" else []))
     assert (done.returncode, done.stderr) == (2, "drpo: .env: it is not UTF-8 (byte 18)\n")
+
+
+def test_c6_a_byte_order_mark_is_no_part_of_a_prompt(tmp_path: Path) -> None:
+    """Some editors write one."""
+    file = tmp_path / "mine.md"
+    file.write_bytes(b"\xef\xbb\xbfHelp.\n")
+    assert compose_settings([f"root=@{file}"]).root == {"system": "Help."}
+    assert read_prompt(file) == "Help."

@@ -79,6 +79,8 @@ def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
         ("search: papr\n", "there is no such choice; did you mean paper"),
         ("search: {levles: 3}\n", "'search.levles' is no setting; did you mean search.levels"),
         ("search: {levels: x}\n", "search.levels"),
+        ("search: [a]\n", "drpo.yaml: search: write `name: value` lines"),
+        ("models: {target: [a]}\n", "drpo.yaml: models.target: write `name: value` lines"),
         ("a: [\n", "line 2"),
         ("just words\n", "name: value"),
         ("hydra: {launcher: {_target_: os.system}}\n", "'hydra' is no setting"),
@@ -88,6 +90,9 @@ def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
         ("task: {description: 2024-01-01}\n", "drpo.yaml"),
         ("task: {description: 2024-13-45}\n", "drpo.yaml"),
         ("rewards: {aspects: {2024-01-01: x}}\n", "drpo.yaml"),
+        ('task: {description: "\\ud800"}\n', "task.description: "),
+        ('root: "@a\\0b"\n', "null byte"),
+        ("task: &x {description: *x}\n", "contains itself"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(text: str, said: str, tmp_path: Path) -> None:

@@ -166,3 +166,56 @@ def test_c6_a_run_that_cannot_be_deleted_is_named(
     assert done.returncode == 1
     assert done.stderr.startswith(f"drpo: cannot delete runs/{path.name}: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "delete from text",
+        "update text set body = body || '!'",
+        "update call set texts = '['",
+        "update call set messages = '[1]'",
+    ],
+)
+def test_s7_a_damaged_answer_is_not_taken_over(sql: str, path: Path, tmp_path: Path) -> None:
+    """It is asked for again."""
+    changed(path, sql)
+    words = ("search=greedy", "search.levels=1")
+    made = drpo.optimize_blocking(*words, f"ledger.reuse={path}", runs=tmp_path / "new")
+    assert all(count["new"] for count in made.summary["calls"].values() if sum(count.values()))
+
+
+def test_s6_a_ledger_that_cannot_be_reused_is_named(path: Path, here: Here) -> None:
+    """With how to go on without it."""
+    changed(path, "drop table call")
+    done = here("optimize", "search=greedy", "search.levels=1", f"ledger.reuse={path}")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert path.name in last
+    assert "ledger.reuse=null" in last
+    assert here("resume", "ledger.reuse=null").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("fork", "models.target.provider=openai"), "new search"),
+        (("fork", "~search.levels=3"), "only key=value"),
+        (("fork", "search.levels@x=3"), "only key=value"),
+        (("fork", "search.levels=3,4"), "only key=value"),
+        (("fork", "search.levels=1"), "the fork begins at level"),
+        (("resume", "~budget.calls=3"), "only key=value"),
+        (("resume", "--edit", "0=a.md", "--edit", "0=b.md"), "one file a candidate"),
+    ],
+)
+def test_c6_what_a_fork_or_a_resume_cannot_do_is_told(
+    words: tuple[str, ...], said: str, path: Path, here: Here, tmp_path: Path
+) -> None:
+    """In one line, and nothing is made."""
+    for name in ("a.md", "b.md"):
+        (tmp_path / name).write_text("Help.")
+    done = here(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(path.parent.iterdir()) == [path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -190,3 +191,15 @@ def test_s5_a_killed_run_that_was_refused_is_sound(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="died"), owning(path, most_recoveries=0):
         pass
     assert all(each.ok for each in examine(path))
+
+
+@pytest.mark.parametrize("kind", ["circle", "pipe"])
+def test_s6_what_is_no_file_is_named(kind: str, here: Here, tmp_path: Path) -> None:
+    """Nothing waits for a pipe, or goes round in a circle."""
+    odd = tmp_path / "runs" / "odd.sqlite"
+    odd.parent.mkdir()
+    odd.symlink_to(odd) if kind == "circle" else os.mkfifo(odd)
+    done = here("doctor", "odd")
+    assert done.returncode == 1
+    assert "there is no file 'runs/odd.sqlite'" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -57,7 +57,7 @@ def test_the_papers_preset_is_the_papers() -> None:
         ("provider@models.judge=opnai", "did you mean openai"),
         ("seed=-1", "seed"),
         ("root=", "root"),
-        ("root=@nix.md", "cannot read 'nix.md'"),
+        ("root=@nix.md", "root=@nix.md: No such file"),
         ('root="[[Be_kind."', r"root: prompt 'system': every \[\[ needs one \]\]"),
         ('root="Be_kind.]]"', "every"),
         ('root="[[Be_[[very]]_kind.]]"', "none inside"),

@@ -1,0 +1,23 @@
+"""Reads the text files that a person names. Does not know what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from drpo.graph.errors import BadInput
+
+
+def read_text(file: str | Path, where: str) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark; `~` is the home folder.
+
+    Raises BadInput, beginning with `where`, for a file that cannot be read.
+    """
+    try:
+        return Path(file).expanduser().read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{where}: it is not UTF-8 (byte {error.start})") from None
+    except OSError as error:
+        raise BadInput(f"{where}: {error.strerror or error}") from None
+    except (RuntimeError, ValueError) as error:
+        # The home folder of nobody, and a name with a NUL.
+        raise BadInput(f"{where}: {error}") from None
