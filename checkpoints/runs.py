@@ -300,10 +300,12 @@ def _writing(path: Path) -> Iterator[Database]:
     """Raises RunFailed, naming the file, when it is locked for too long or cannot be written."""
     try:
         with open_database(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as db:
-            yield db
-            # The log of a run that was killed is in the file now, and nobody shall miss it.
-            with suppress(sqlite3.OperationalError):
-                db.conn.execute("pragma journal_mode = delete")
+            try:
+                yield db
+            finally:
+                # The log of a run that was killed is in the file now, and nobody shall miss it.
+                with suppress(sqlite3.OperationalError):
+                    db.conn.execute("pragma journal_mode = delete")
     except sqlite3.Error as error:
         raise RunFailed(f"cannot write {path}: {error}") from None
 
