@@ -44,6 +44,8 @@ PROVIDERS = ("sandbox", "openai", "hf_endpoint", "huggingface", "langchain")
 """Pydantic puts them into the path of a setting of a role."""
 HANDED_ON = ("openai", "sandbox")
 """Sections from which roles on a provider of that name have their values."""
+PARTS = ("server",)
+"""Groups of which other choices are made."""
 RESUMABLE = ("budget.", "concurrency", "storage.", "ledger.")
 """What may change when a run is resumed; anything else would be another search."""
 FORKABLE_NOT = ("data.", "own", "experiment")
@@ -184,9 +186,9 @@ def choices(group: str) -> list[str]:
 
 
 def groups() -> list[str]:
-    """The configuration groups."""
-    found = files(CONFIG_MODULE).iterdir()
-    return sorted(each.name for each in found if each.is_dir() and not each.name.startswith("_"))
+    """The configuration groups from which a user chooses."""
+    found = (each.name for each in files(CONFIG_MODULE).iterdir() if each.is_dir())
+    return sorted(name for name in found if not name.startswith("_") and name not in PARTS)
 
 
 def sections() -> list[str]:

@@ -223,9 +223,6 @@ async def test_every_choice_of_the_configuration_runs(
     words = [choice]
     if group == "provider":
         words = [f"provider@models.{role}={name}"]
-    elif group == "server":
-        # The part of the preset of that name that tells where it is.
-        words = [f"models={name}"]
     if local:
         tiny = tiny_model(tmp_path / "tiny")
         words += [f"models.target.model={tiny}", "models.target.accept_truncated=true"]
@@ -233,7 +230,7 @@ async def test_every_choice_of_the_configuration_runs(
     if name == "langchain":
         words += ["models.judge._target_=langchain_openai.ChatOpenAI", "models.judge.model=judge"]
     async with OpenAIServer() as server:
-        if group in ("models", "server") or "openai" in choice:
+        if group == "models" or "openai" in choice:
             words += [f"openai.base_url={server.base_url}"]
         if name == "hf_endpoint":
             words += [f"models.judge.base_url={server.base_url}"]

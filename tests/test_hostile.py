@@ -39,6 +39,10 @@ HOSTILE = [
 ]
 
 
+ON = "budget.failures=null"
+"""However much fails."""
+
+
 class Hostile(Sandbox):
     """Every third reply is the sandbox's own; the others are anything, too few, or too many."""
 
@@ -74,7 +78,7 @@ def test_a_search_ends_whatever_the_models_say(
     monkeypatch.setattr(providers, "Sandbox", Hostile)
     if broken is not None:
         monkeypatch.setattr(Hostile, "broken", frozenset(broken))
-    words = (f"search={search}", "search.levels=8", "search.max_extension=2")
+    words = (f"search={search}", "search.levels=8", "search.max_extension=2", ON)
     first, again = (drpo.optimize_blocking(*words, runs=tmp_path) for _ in range(2))
     assert first.summary["status"] == "done"
     assert first.summary["tree_sha256"] == again.summary["tree_sha256"]
@@ -93,7 +97,7 @@ def test_a_hostile_judge_alone_decides_no_reward(
     """What it says wrong is counted as unscored, not as a number."""
     monkeypatch.setattr(providers, "Sandbox", Hostile)
     monkeypatch.setattr(Hostile, "broken", frozenset({"judge"}))
-    result = drpo.optimize_blocking("search.levels=8", runs=tmp_path)
+    result = drpo.optimize_blocking("search.levels=8", ON, runs=tmp_path)
     assert result.summary["unscored"] > 0
     assert result.path_value is not None
     assert 1 <= result.path_value <= 5
