@@ -19,10 +19,12 @@ are phrases."""
 
 _BRACES = re.compile(r"\{\{|\}\}|\{[A-Za-z_]\w*\}")
 _URL = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
+_SCORE = (
+    r"\b(?:scores?|rat(?:e|ing)|grades?)\b[^.\n]{0,40}\b(?:[1-5]|one|five|full|top|highest|perfect)\b"
+    r"|\b[1-5]\s*(?:/|out of)\s*5\b"
+)
 _JUDGE = re.compile(
-    r"\b(?:judges?|graders?|evaluators?|raters?)\b"
-    r"|\b(?:scores?|rat(?:e|ing)|grades?)\b[^.\n]{0,40}\b(?:[1-5]|one|five|full|top|highest|perfect)\b"
-    r"|\b[1-5]\s*(?:/|out of)\s*5\b",
+    rf"\b(?:judges?|graders?|evaluators?|raters?)\b|{_SCORE}",
     re.IGNORECASE,
 )
 
@@ -50,6 +52,11 @@ def refusal(prompts: Prompts, situation: Situation) -> str | None:
         if reason is not None:
             return reason
     return None
+
+
+def names_a_score(text: str) -> bool:
+    """Whether it says which score something is to get."""
+    return re.search(_SCORE, text, re.IGNORECASE) is not None
 
 
 def identity(prompts: Prompts) -> tuple[tuple[str, str], ...]:

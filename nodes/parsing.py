@@ -35,9 +35,14 @@ from drpo.graph.values import (
     Verdict,
     mean,
 )
+from drpo.nodes.guards import names_a_score
 
 M = TypeVar("M", bound="_Loose")
 
+LONGEST_NAME = 60
+LONGEST_DEFINITION = 400
+"""Characters of an aspect that the rewarder proposes, in one line: judge and rewriter read it
+outside of any fence, and a query may have planted it (FAULTS I1)."""
 LONGEST_SHOWN = 40
 """Characters of an unusable score that its reason shows."""
 
@@ -64,8 +69,11 @@ def read_selection(reply: Reply, *, pool: Sequence[Aspect], fewest: int, most: i
         key = _folded(aspect.name)
         if key in known:
             chosen.setdefault(key, known[key])
+        elif names_a_score(f"{aspect.name}\n{aspect.definition}"):
+            notes.append(f"{aspect.name!r} was left out: an aspect says nothing of scores")
         elif aspect.definition:
-            chosen.setdefault(key, Aspect(aspect.name, aspect.definition))
+            name, definition = (" ".join(text.split()) for text in (aspect.name, aspect.definition))
+            chosen.setdefault(key, Aspect(name[:LONGEST_NAME], definition[:LONGEST_DEFINITION]))
         else:
             notes.append(f"{aspect.name!r} was left out: not in the pool, and without a definition")
     if len(chosen) > most:
