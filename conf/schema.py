@@ -138,8 +138,9 @@ class BudgetSettings(Strict):
     seconds: float | None = Field(default=None, gt=0)
     """Time that the sessions of the run may take together; null for no limit."""
     failures: float | None = Field(default=0.5, ge=0, le=1)
-    """Share of a level's evaluations, or of its rewrites, that may fail before the run pauses; null
-    for all. Fewer than three pause it only where no evaluation at all succeeded."""
+    """Share of a level's evaluations that may fail before the run pauses, or of its rewrites the
+    second time in a row; null for all. Fewer than three pause it only where no evaluation at all
+    succeeded."""
 
 
 class ModelSettings(Strict):

@@ -27,7 +27,9 @@ async def admit(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
     for parent in (parents[survivor] for survivor in state["beam"]):
         first = parent.first_item(state["level"], context.search.rewrites)
         rewrites = await context.store.rewrites(parent.id, first)
-        failures += [said.failure for said in rewrites]
+        # The first time the parent is carried on (FAULTS M7).
+        again = parent.origin == "carried"
+        failures += [said.failure if again else None for said in rewrites]
         if parent.id in state["skips"]:
             door.repeat(parent, "skip")
             rewrites = [said for said in rewrites if said.author]

@@ -25,8 +25,9 @@ async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate
     candidates = level_candidates(state)
     evaluations = await context.store.evaluations(candidates)
     unscored = [_why_unscored(each) for each in evaluations]
-    # A level of which nothing at all was scored tells the search nothing, however small it is.
-    fewest = min(FEWEST, len(unscored))
+    # A level of which nothing at all was scored tells the search nothing, however small it is; the
+    # paper's own preset takes it for zero.
+    fewest = FEWEST if context.search.unscored == "zero" else min(FEWEST, len(unscored))
     hold_to_limit("evaluations", state["level"], unscored, context.most_failures, fewest)
     standings = await _standings(candidates, evaluations, context)
     beam = await context.store.standings(state["beam"])

@@ -56,7 +56,7 @@ async def stopped(folder: Path, *words: str) -> Path:
 
 @pytest.mark.parametrize(
     ("role", "good"),
-    [("judge", 0), ("judge", 4), ("rewriter", 0), ("rewarder", 0), ("rewarder", 2)],
+    [("judge", 0), ("judge", 4), ("rewarder", 0), ("rewarder", 2)],
 )
 async def test_m9_a_broken_model_pauses_the_run_and_mended_is_asked_again(
     role: str, good: int, broken: Broken, tmp_path: Path
@@ -71,6 +71,19 @@ async def test_m9_a_broken_model_pauses_the_run_and_mended_is_asked_again(
     broken.roles = set()
     ended = await drpo.resume(None, runs=path.parent)
     assert ended.summary["tree_sha256"] == whole.summary["tree_sha256"]
+
+
+async def test_m9_a_broken_rewriter_pauses_the_run_at_the_second_level(
+    broken: Broken, tmp_path: Path
+) -> None:
+    """At the first the parent is carried on; mended, it writes what it was asked for."""
+    broken.roles = {"rewriter"}
+    path = await stopped(tmp_path)
+    assert [node["origin"] for node in reader.tree(path)] == ["root", "carried"]
+    broken.roles = set()
+    ended = await drpo.resume(None, runs=path.parent)
+    assert ended.summary["status"] == "done"
+    assert any(node["origin"] == "rewrite" for node in reader.tree(path))
 
 
 async def test_m9_what_goes_on_failing_pauses_it_again(broken: Broken, tmp_path: Path) -> None:

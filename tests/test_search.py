@@ -171,7 +171,7 @@ async def test_the_papers_preset_takes_an_unreadable_verdict_for_zero(tmp_path: 
 async def test_an_unreadable_selection_leaves_the_query_unscored(tmp_path: Path) -> None:
     """Nobody is asked to judge by nothing, and the reason is told."""
     caller = ScriptedCaller(by_candidate, selection="sorry")
-    found = await searched(caller, tmp_path, "search.levels=2")
+    found = await searched(caller, tmp_path, "search.levels=2", ON)
     assert not caller.of("judge")
     assert found.told["best"]["path_value"] is None
     assert "no aspects to judge by" in found.nodes[0]["verdicts"][0]["unscored"]
@@ -192,7 +192,7 @@ async def test_m7_an_unreadable_rewrite_is_one_candidate_less(tmp_path: Path) ->
 async def test_m7_without_a_usable_rewrite_the_parent_is_carried_on(tmp_path: Path) -> None:
     """The search goes on with what it has."""
     caller = ScriptedCaller(by_candidate, rewrites=lambda candidate, item: "no idea")
-    found = await searched(caller, tmp_path, "search.levels=3", "search.max_extension=0")
+    found = await searched(caller, tmp_path, "search.levels=3", "search.max_extension=0", ON)
     assert [node["origin"] for node in found.nodes] == ["root", "carried", "carried"]
 
 
@@ -423,6 +423,9 @@ async def test_best_of_n_returns_the_best(tmp_path: Path) -> None:
     "words",
     [MONTE_CARLO, ("search=best_of_n", "search.levels=9"), ("search=quick",)],
 )
+
+ON = "budget.failures=null"
+"""However much fails."""
 async def test_no_search_makes_more_calls_than_was_said(
     words: tuple[str, ...], tmp_path: Path
 ) -> None:
