@@ -17,6 +17,8 @@ from drpo.graph.requests import Request
 from drpo.queries import own_queries
 from drpo.settings import compose_settings
 
+ON = "budget.failures=null"
+"""However much fails."""
 SMALL = ("search.levels=4", "search.max_extension=0", "search.guards=false")
 
 
@@ -423,9 +425,6 @@ async def test_best_of_n_returns_the_best(tmp_path: Path) -> None:
     "words",
     [MONTE_CARLO, ("search=best_of_n", "search.levels=9"), ("search=quick",)],
 )
-
-ON = "budget.failures=null"
-"""However much fails."""
 async def test_no_search_makes_more_calls_than_was_said(
     words: tuple[str, ...], tmp_path: Path
 ) -> None:
