@@ -78,9 +78,7 @@ async def resume(
     models of LangChain may import; `optimize` was told of them. Raises as `optimize` does.
     """
     stored = resumable(find_run(Path(runs), run), overrides)
-    check(changes, stored)
-    providers = partial(open_providers, trusted=trusted)
-    return await _finish(stored, observer, partial(search, providers=providers, changes=changes))
+    return await _finish(stored, observer, going_on(stored, changes, trusted))
 
 
 def estimate(
@@ -116,6 +114,12 @@ def resumable(path: Path, overrides: Sequence[str]) -> StoredRun:
 def _composed(config: str | Path | None, overrides: Sequence[str]) -> Settings:
     own = [] if config is None else own_words(Path(config))
     return compose_settings([*own, *overrides])
+
+
+def going_on(run: StoredRun, changes: Changes, trusted: Collection[str]) -> SearchFunction:
+    """`search` of a stored run, with a person's changes. Raises BadInput for what cannot change."""
+    check(changes, run)
+    return partial(search, providers=partial(open_providers, trusted=trusted), changes=changes)
 
 
 def _asked(settings: Settings, queries: Iterable[str | Query] | None) -> list[Query]:

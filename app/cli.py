@@ -116,22 +116,15 @@ def resume(
     """Go on with a run that was stopped or killed; budget.*, concurrency and a few may change."""
     name, overrides = _run_and_overrides(words)
     with starting():
-        from functools import partial
-
-        from drpo.api import resumable
+        from drpo.api import going_on, resumable
         from drpo.checkpoints.runs import find_run
         from drpo.launch import run_to_end
-        from drpo.models.providers import open_providers
         from drpo.prompt_files import read_changes
-        from drpo.review import check
-        from drpo.run import search
 
         read_env()
         changes = read_changes(edit or (), drop or (), add or ())
         stored = resumable(find_run(runs, name, say=_complain), overrides)
-        check(changes, stored)
-        providers = partial(open_providers, trusted=trust or ())
-        begin = partial(search, providers=providers, changes=changes)
+        begin = going_on(stored, changes, trust or ())
         run_to_end(stored, runs=runs, as_json=as_json, begin=begin)
 
 

@@ -7,7 +7,7 @@ command line. What it says is data: it names no code, no launcher and no other f
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,9 @@ def own_words(named: Path | None) -> list[str]:
     # Hydra has one store a process, and searches side by side may have files of their own.
     name = f"file_{uuid.uuid4().hex}"
     values = _read(path)
-    _check_lists(path, values, shipped())
-    node = _as_config(path, values)
     try:
+        _check_lists(path, values)
+        node = _as_config(path, values)
         with COMPOSING:
             ConfigStore.instance().store(group="own", name=name, node=node, package="_global_")
     except (OmegaConfBaseException, ValueError) as error:
@@ -66,17 +66,27 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_lists(
-    path: Path, values: Mapping[Any, Any], known: Mapping[str, Any], above: str = ""
-) -> None:
+def _check_lists(path: Path, values: Mapping[Any, Any]) -> None:
     """Raises BadInput for a list in the place of settings; Hydra would not say where it is."""
-    for name, value in values.items():
-        there, place = known.get(name), f"{above}{name}"
-        if isinstance(there, dict) and isinstance(value, list):
+    lists = list(_lists(values))
+    # Composing takes a moment, and most files have no list at all.
+    known = shipped() if lists else {}
+    for names in lists:
+        there, place = known, ".".join(map(str, names))
+        for name in names:
+            there = there.get(name) if isinstance(there, dict) else None
+        if isinstance(there, dict):
             also = f", or one of {', '.join(choices(place))}" if place in groups() else ""
             raise BadInput(f"{path}: {place}: write `name: value` lines below it{also}; not a list")
-        if isinstance(there, dict) and isinstance(value, dict):
-            _check_lists(path, value, there, f"{place}.")
+
+
+def _lists(values: Mapping[Any, Any]) -> Iterator[tuple[Any, ...]]:
+    """Where the lists are, by the names on the way."""
+    for name, value in values.items():
+        if isinstance(value, list):
+            yield (name,)
+        elif isinstance(value, dict):
+            yield from ((name, *below) for below in _lists(value))
 
 
 def _as_config(path: Path, values: Mapping[Any, Any]) -> dict[str, Any]:

@@ -94,8 +94,7 @@ async def hold_review(
     if not decided:
         if changes is None:
             raise RunPaused(UNDER_REVIEW)
-        await _record(changes, level, survivors, store, rewrites)
-        decided = await store.reviewed(level)
+        decided = await _record(changes, level, survivors, store, rewrites)
     update = {
         "beam": [each for each in survivors if decided.get(each) != "dropped"],
         "skips": [each for each in state.values["skips"] if decided.get(each) == "passed"],
@@ -114,7 +113,8 @@ def _at_end_of_level(
 
 async def _record(
     changes: Changes, level: int, survivors: Sequence[int], store: RunStore, rewrites: int
-) -> None:
+) -> dict[int, str]:
+    """What was decided on each survivor."""
     name = author()
     actions = dict.fromkeys(survivors, "passed")
     actions |= dict.fromkeys(changes.edits, "edited") | dict.fromkeys(changes.drops, "dropped")
@@ -132,3 +132,4 @@ async def _record(
         for parent, item, text in texts
     ]
     await store.add_review(decisions, written)
+    return actions

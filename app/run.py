@@ -60,7 +60,7 @@ from drpo.models.providers import check_providers, open_providers
 from drpo.models.sandbox.world import world_sha256
 from drpo.nodes.prompts import JinjaTemplates
 from drpo.nodes.target import ChatTarget
-from drpo.review import NO_CHANGES, Changes, check, hold_review
+from drpo.review import NO_CHANGES, Changes, hold_review
 
 GRACE_S = 3.0
 """How long calls in flight may still land after the run was cancelled."""
@@ -171,12 +171,11 @@ async def search(
     providers: Callable[[ModelsSettings], Providers] = open_providers,
     changes: Changes = NO_CHANGES,
 ) -> None:
-    """Run or resume `run` to its end, with a person's changes to a beam under review.
+    """Run or resume `run` to its end, with a person's checked changes to a beam under review.
 
     With `announce`, the first Ctrl-C or SIGTERM finishes the superstep and is announced, and the
     second cancels. Raises RunPaused when it stopped in good order, RunFailed when it cannot go on.
     """
-    check(changes, run)
     decided = changes if waits_for_review(run.path) else None
     failed = paused_by_failures(run.path)
     settings = Settings.model_validate_json(run.settings)

@@ -40,8 +40,6 @@ LONGEST_SHOWN = 80
 """Characters of a wrong value that are shown."""
 COMPOSING = threading.Lock()
 """Hydra has one state per process; searches side by side compose in threads."""
-PROVIDERS = ("sandbox", "openai", "hf_endpoint", "huggingface", "langchain")
-"""Pydantic puts them into the path of a setting of a role."""
 HANDED_ON = ("openai", "sandbox")
 """Sections from which roles on a provider of that name have their values."""
 PARTS = ("server",)
@@ -264,7 +262,9 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"] if part not in PROVIDERS)
+    # Pydantic puts the provider into the path of a setting of a role.
+    providers = choices("provider")
+    place = ".".join(str(part) for part in first["loc"] if part not in providers)
     if first["type"] == "extra_forbidden":
         return f"{place!r} is no setting; {nearest(place, _known_keys())}"
     message = first["msg"].removeprefix("Value error, ")

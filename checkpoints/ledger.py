@@ -48,8 +48,7 @@ class SqliteLedger:
         ):
             usage.roles[role] = RoleUsage(*numbers)
         for role, outcome, count in await self._store.read(
-            "select role, outcome, count(*) from call where not inherited and outcome != 'ok'"
-            " group by role, outcome"
+            "select role, outcome, calls from outcomes where outcome != 'ok'"
         ):
             usage.roles[role].outcomes[outcome] = count
         return usage

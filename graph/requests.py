@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar
 
 from drpo.graph.values import Message, Role
 
@@ -18,12 +18,10 @@ Outcome = Literal[
     "ok", "refusal", "content_filter", "truncated", "invalid", "context_overflow", "failed"
 ]
 """How one completion ended; `invalid` could not be read, `failed` was empty."""
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
-CUT_OFF = "it was cut off at the token limit"
 TOO_LONG = "the question is longer than the model's context"
 _ENDED: Mapping[str, tuple[Outcome, str]] = {
-    "length": ("truncated", CUT_OFF),
+    "length": ("truncated", "it was cut off at the token limit"),
     "content_filter": ("content_filter", "the server's content filter withheld it"),
     "refusal": ("refusal", "the model refused"),
     "context_overflow": ("context_overflow", TOO_LONG),

@@ -144,8 +144,8 @@ class LedgeredCaller:
     ) -> tuple[str, Reply]:
         """The completion, or of those that are asked for in its place the last that is of use."""
         kept: tuple[str, Reply] | None = None
-        last = request
-        for asked in range(1, self._providers[request.role].limits.asks + 1):
+        last, most = request, self._providers[request.role].limits.asks
+        for asked in range(1, most + 1):
             outcome, reason = reply.ended()
             flaw = request.flaw(reply) if outcome == "ok" else None
             if flaw is not None:
@@ -156,7 +156,7 @@ class LedgeredCaller:
                 return key, reply
             if flaw is not None and flaw.usable:
                 kept = (key, reply)
-            if outcome in FINAL or asked == self._providers[request.role].limits.asks:
+            if outcome in FINAL or asked == most:
                 break
             if outcome == "truncated":
                 last = replace(last, room=2 * self._room(last, reply))

@@ -32,6 +32,7 @@ from drpo.conf.schema import LocalSettings
 from drpo.graph.values import Message
 from drpo.models.batching import Drawing, OutOfMemory, Row, Wanted, Written
 from drpo.models.provider import TransportError
+from drpo.models.turns import one_text
 
 PROBE = "Probe of the system role"
 FULL = ("out of memory", "not enough memory", "can't allocate memory")
@@ -102,7 +103,7 @@ class LocalModel:
 
     def _tokens(self, row: Row) -> list[int]:
         if row.drawing.format == "text":
-            text = "\n\n".join(turn.content for turn in row.messages)
+            text = one_text(row.messages)
         else:
             text = self._templated(row.messages)
         # A chat template writes the token of the beginning itself.

@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import httpx
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatResult, Generation, LLMResult
 from langchain_huggingface import ChatHuggingFace, HuggingFaceEndpoint
 
@@ -23,31 +22,24 @@ from drpo.conf.schema import HFEndpointSettings
 from drpo.graph.values import Message
 from drpo.models.keys import api_key, header_values
 from drpo.models.langchain import completion_of
-from drpo.models.openai import THINKING, before, response_format
+from drpo.models.openai import THINKING, before, parameters_of, response_format
 from drpo.models.openai_errors import Said, by_status, cleaned
 from drpo.models.prices import price_of
-from drpo.models.provider import Call, Completion, Limits, TransportError, limits_of, merged
+from drpo.models.provider import (
+    Call,
+    Completion,
+    Limits,
+    TransportError,
+    limits_of,
+    merged,
+    too_late,
+)
+from drpo.models.turns import one_text, storable, turns_of
 
-NAME = "hf_endpoint"
 CONNECTIONS = 100
 """As many as huggingface_hub's HTTP client opens; what waits for one would run out of time."""
 ENDS = {"eos_token": "stop", "stop_sequence": "stop"}
 """Why Text Generation Inference stopped, in the words of the others."""
-_MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
-
-
-def parameters_of(settings: HFEndpointSettings) -> Mapping[str, Any]:
-    """All that shapes an answer."""
-    return {
-        "model": settings.model,
-        "base_url": settings.base_url,
-        "temperature": settings.temperature,
-        "top_p": settings.top_p,
-        "max_tokens": settings.max_tokens,
-        "format": settings.format,
-        "json_schema": settings.json_schema,
-        "send_seed": settings.send_seed,
-    }
 
 
 class _Model(Protocol):
@@ -65,7 +57,7 @@ class _Model(Protocol):
 class HFEndpointProvider:
     """One role on one endpoint."""
 
-    name = NAME
+    name = "hf_endpoint"
     multiple = False
 
     def __init__(self, settings: HFEndpointSettings) -> None:
@@ -100,8 +92,7 @@ class HFEndpointProvider:
             async with asyncio.timeout(self._settings.timeout_s):
                 done = await self._model.answer(messages, stop, options)
         except TimeoutError:
-            said = f"no reply within {self._settings.timeout_s:g} s"
-            raise TransportError(said, retry=True, busy=True, reached=False) from None
+            raise too_late(self._settings.timeout_s) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             sent = {name for name, value in options.items() if value is not None}
             raise self._explained(error, {*sent, "stop", "system"}) from None
@@ -221,7 +212,7 @@ class _Chat:
     async def answer(
         self, messages: Sequence[Message], stop: Sequence[str], options: Mapping[str, Any]
     ) -> Completion:
-        turns: list[BaseMessage] = [_MESSAGES[turn.role](content=turn.content) for turn in messages]
+        turns = turns_of(messages)
         result = await self._model.agenerate([turns], stop=list(stop) or None, **options)
         done = completion_of(result)
         info = result.generations[0][0].generation_info or {}
@@ -250,13 +241,14 @@ class _Text:
     async def answer(
         self, messages: Sequence[Message], stop: Sequence[str], options: Mapping[str, Any]
     ) -> Completion:
-        text = "\n\n".join(turn.content for turn in messages)
-        result = await self._model.agenerate([text], stop=list(stop) or None, **options)
+        result = await self._model.agenerate(
+            [one_text(messages)], stop=list(stop) or None, **options
+        )
         generation = result.generations[0][0]
         info = generation.generation_info or {}
         ended = str(info.get("finish_reason") or "")
         return Completion(
-            texts=(generation.text.encode("utf-8", "replace").decode(),),
+            texts=(storable(generation.text),),
             finish_reasons=(ENDS.get(ended, ended),),
             # Text Generation Inference counts the prompt only where it sends all of it back.
             prompt_tokens=None,

@@ -15,22 +15,18 @@ from typing import Any
 
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
 from drpo.conf.schema import LangchainSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Role
-from drpo.models.openai_errors import cleaned
+from drpo.models.openai_errors import BUSY, REFUSED, cleaned
 from drpo.models.prices import price_of
 from drpo.models.provider import Call, Completion, TransportError, limits_of, merged
+from drpo.models.turns import storable, turns_of
 
-NAME = "langchain"
 CLIENT = "http_async_client"
-_MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
-_OVERLOADED = 529
-_BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, _OVERLOADED)
-_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 _ENDS = {
     "max_tokens": "length",
     "end_turn": "stop",
@@ -87,7 +83,7 @@ def takes_client(made: type[BaseChatModel]) -> bool:
 class LangchainProvider:
     """One role on one model."""
 
-    name = NAME
+    name = "langchain"
     multiple = False
 
     def __init__(
@@ -117,16 +113,15 @@ class LangchainProvider:
     async def complete(self, call: Call) -> Completion:
         """The model's answer; raises TransportError when there is none that can be used."""
         messages = merged(call.messages) if "system" in self._left_out else call.messages
-        turns: list[BaseMessage] = [_MESSAGES[turn.role](content=turn.content) for turn in messages]
         room: dict[str, Any] = {} if call.room is None else {"max_tokens": call.room}
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                result = await self._model.agenerate([turns], list(call.stop) or None, **room)
+                result = await self._model.agenerate(
+                    [turns_of(messages)], list(call.stop) or None, **room
+                )
         except TimeoutError:
             said = f"no reply within {self._settings.timeout_s:g} s"
             raise TransportError(said, retry=True, busy=True) from None
-        except asyncio.CancelledError:
-            raise
         # Every maker has errors of its own, with no common root.
         except Exception as error:  # noqa: BLE001 - see above
             raise _explained(error) from None
@@ -159,7 +154,7 @@ def completion_of(result: LLMResult) -> Completion:
         if block["type"] == "reasoning"
     ]
     return Completion(
-        texts=(str(message.text).encode("utf-8", "replace").decode(),),
+        texts=(storable(str(message.text)),),
         finish_reasons=(_ENDS.get(ended, ended),),
         prompt_tokens=usage["input_tokens"] if usage else None,
         completion_tokens=usage["output_tokens"] if usage else None,
@@ -178,6 +173,6 @@ def _explained(error: Exception) -> TransportError:
     if status is None:
         mistaken = isinstance(error, (TypeError, ValueError, NotImplementedError))
         return TransportError(text, retry=not mistaken)
-    busy = status in _BUSY
+    busy = status in BUSY
     later = busy or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return TransportError(text, retry=later, busy=busy, refused=status in _REFUSED)
+    return TransportError(text, retry=later, busy=busy, refused=status in REFUSED)

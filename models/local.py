@@ -26,7 +26,6 @@ from drpo.models.provider import Call, Completion, Limits, TransportError, merge
 if TYPE_CHECKING:
     from drpo.models.generation import LocalModel
 
-NAME = "huggingface"
 EXTRA = ("torch", "transformers", "accelerate")
 """What `drpo[local]` brings."""
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -72,7 +71,7 @@ def check_local(settings: LocalSettings, role: Role) -> None:
 class LocalProvider:
     """One role on one model."""
 
-    name = NAME
+    name = "huggingface"
     price = FREE
 
     def __init__(self, settings: LocalSettings, model: LocalModel, batcher: Batcher) -> None:

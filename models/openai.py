@@ -17,24 +17,30 @@ from typing import Any, Protocol
 import httpx2
 import openai
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.outputs import ChatResult, Generation, LLMResult
+from langchain_core.outputs import ChatResult, LLMResult
 from langchain_openai import ChatOpenAI, OpenAI
 from pydantic import SecretStr
 
-from drpo.conf.schema import OpenAISettings
+from drpo.conf.schema import HFEndpointSettings, OpenAISettings
 from drpo.graph.values import Message
 from drpo.models.keys import api_key, header_values
 from drpo.models.openai_errors import explained
 from drpo.models.prices import price_of
-from drpo.models.provider import Call, Completion, Limits, TransportError, limits_of, merged
+from drpo.models.provider import (
+    Call,
+    Completion,
+    Limits,
+    TransportError,
+    limits_of,
+    merged,
+    too_late,
+)
+from drpo.models.turns import one_text, storable, turns_of
 
-NAME = "openai"
 ROOM_FOR_TEXT = 1024
 """Tokens of a text to continue where the settings name none: the protocol's own default is 16."""
 THINKING = ("reasoning_content", "reasoning")
 """Where servers put what a model thought, beside its answer."""
-_MESSAGES = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 
 # Of a request that is refused; the caller tells of it in its own words.
 warnings.filterwarnings("ignore", message="(This model does not support|Invalid schema for) ")
@@ -59,7 +65,7 @@ async def http_client() -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-def parameters_of(settings: OpenAISettings) -> Mapping[str, Any]:
+def parameters_of(settings: OpenAISettings | HFEndpointSettings) -> Mapping[str, Any]:
     """All that shapes an answer."""
     return {
         "model": settings.model,
@@ -82,7 +88,7 @@ class _Model(Protocol):
 class OpenAIProvider:
     """One model on one server."""
 
-    name = NAME
+    name = "openai"
 
     def __init__(self, settings: OpenAISettings, client: httpx2.AsyncClient) -> None:
         """Raises BadInput when an environment variable that the settings name is not set."""
@@ -128,8 +134,7 @@ class OpenAIProvider:
                 result = await self._model.generate(messages, **options)
             hashes = _sent.get()
         except TimeoutError:
-            said = f"no reply within {self._settings.timeout_s:g} s"
-            raise TransportError(said, retry=True, busy=True, reached=False) from None
+            raise too_late(self._settings.timeout_s) from None
         except openai.APIError as error:
             sent = {*options, *options.get("extra_body", ()), "system"}
             raise explained(error, self._settings, sent, self._secrets) from None
@@ -179,7 +184,7 @@ def completion_of(
     usage = (result.llm_output or {}).get("token_usage") or {}
     told = [generation.generation_info or {} for generation in generations]
     return Completion(
-        texts=tuple(before(stops, _text(generation)) for generation in generations),
+        texts=tuple(before(stops, storable(generation.text)) for generation in generations),
         finish_reasons=tuple(str(each.get("finish_reason") or "") for each in told),
         prompt_tokens=usage.get("prompt_tokens"),
         completion_tokens=usage.get("completion_tokens"),
@@ -205,19 +210,25 @@ class _AsItCame(ChatOpenAI):
         self, response: Any, generation_info: dict[str, Any] | None = None
     ) -> ChatResult:
         result = super()._create_chat_result(response, generation_info)
-        raw = response if isinstance(response, dict) else response.model_dump(warnings=False)
-        for generation, choice in zip(result.generations, raw["choices"], strict=True):
-            said = choice["message"]
+        for generation, choice in zip(result.generations, _of(response, "choices"), strict=True):
+            said = _of(choice, "message")
+            thoughts = (_of(said, name) for name in THINKING)
             # ChatOpenAI gives all choices one dict, so that the last one's end is everybody's.
             generation.generation_info = {
-                "finish_reason": choice.get("finish_reason"),
-                "thinking": next((said[name] for name in THINKING if said.get(name)), None),
+                "finish_reason": _of(choice, "finish_reason"),
+                "thinking": next(filter(None, thoughts), None),
             }
-            if said.get("refusal") and not said.get("content"):
-                generation.message.content = said["refusal"]
-                generation.text = said["refusal"]
+            refusal = _of(said, "refusal")
+            if refusal and not _of(said, "content"):
+                generation.message.content = refusal
+                generation.text = refusal
                 generation.generation_info["finish_reason"] = "refusal"
         return result
+
+
+def _of(said: Any, name: str) -> Any:
+    """A field of a reply, of the SDK's types or plain; also one that the SDK does not know."""
+    return said.get(name) if isinstance(said, Mapping) else getattr(said, name, None)
 
 
 class _Chat:
@@ -225,7 +236,7 @@ class _Chat:
         self._model = _AsItCame(**options)
 
     async def generate(self, messages: Sequence[Message], **options: Any) -> LLMResult:
-        return await self._model.agenerate([_turns(messages)], **options)
+        return await self._model.agenerate([turns_of(messages)], **options)
 
 
 class _Text:
@@ -233,8 +244,7 @@ class _Text:
         self._model = OpenAI(**options)
 
     async def generate(self, messages: Sequence[Message], **options: Any) -> LLMResult:
-        text = "\n\n".join(turn.content for turn in messages)
-        return await self._model.agenerate([text], **options)
+        return await self._model.agenerate([one_text(messages)], **options)
 
 
 def _cached(usage: Mapping[str, Any]) -> int:
@@ -242,15 +252,6 @@ def _cached(usage: Mapping[str, Any]) -> int:
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
     return cached if isinstance(cached, int) else 0
-
-
-def _turns(messages: Sequence[Message]) -> list[BaseMessage]:
-    return [_MESSAGES[turn.role](content=turn.content) for turn in messages]
-
-
-def _text(generation: Generation) -> str:
-    # A lone surrogate cannot be stored as UTF-8.
-    return generation.text.encode("utf-8", "replace").decode()
 
 
 def before(stops: Sequence[str], text: str) -> str:

@@ -16,14 +16,14 @@ import httpx2
 import openai
 
 from drpo.conf.schema import OpenAISettings
-from drpo.models.provider import TransportError
+from drpo.models.provider import TransportError, too_late
 
 _KEY = re.compile(r"\b(?:sk|key|hf)[-_][A-Za-z0-9_*-]{6,}")
 _OVERLOADED = 529
-_BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, _OVERLOADED)
-_LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.FAILED_DEPENDENCY, *_BUSY)
+BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, _OVERLOADED)
+_LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.FAILED_DEPENDENCY, *BUSY)
 """Text Generation Inference says 424 when its workers fail, out of memory for one."""
-_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 _REFUSED_CODES = frozenset({"invalid_api_key", "model_not_found"})
 _FINAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _OF_THE_REQUEST = (
@@ -87,8 +87,7 @@ def explained(
     text = cleaned(words, secrets)
     away = _never_connected(error)
     if isinstance(error, openai.APITimeoutError) and away is None:
-        said = f"no reply within {settings.timeout_s:g} s"
-        return TransportError(said, retry=True, busy=True, reached=False)
+        return too_late(settings.timeout_s)
     if not isinstance(error, openai.APIError):
         return TransportError(f"the server's reply cannot be used: {text}", retry=True)
     if not isinstance(error, openai.APIStatusError):
@@ -113,7 +112,7 @@ def by_status(
     final = said.code in _FINAL_CODES
     later = said.status in _LATER or said.status >= HTTPStatus.INTERNAL_SERVER_ERROR
     retry = later and not final
-    refused = said.status in _REFUSED or said.code in _REFUSED_CODES
+    refused = said.status in REFUSED or said.code in _REFUSED_CODES
     ended = parameter = None
     if said.status in _OF_THE_REQUEST and not refused and not final:
         ended = _ended(said.code, said.words)
@@ -123,7 +122,7 @@ def by_status(
         retry=retry,
         wait_s=_retry_after(said.headers) if retry else None,
         refused=refused,
-        busy=said.status in _BUSY and retry,
+        busy=said.status in BUSY and retry,
         ended=ended,
         parameter=parameter,
     )

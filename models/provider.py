@@ -126,6 +126,11 @@ class TransportError(Exception):
         """Whether the server said anything at all."""
 
 
+def too_late(timeout_s: float) -> TransportError:
+    """A server that says nothing in time has more to do than it can."""
+    return TransportError(f"no reply within {timeout_s:g} s", retry=True, busy=True, reached=False)
+
+
 class Provider(Protocol):
     """A model that answers."""
 

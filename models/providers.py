@@ -81,31 +81,30 @@ async def silent_providers(settings: ModelsSettings) -> AsyncIterator[Mapping[Ro
     providers: dict[Role, Provider] = {}
     for role in ROLES:
         chosen: AnyModelSettings = getattr(settings, role)
-        name, parameters = _known(chosen, role)
-        providers[role] = Silent(name, parameters, multiple=chosen.multiple, asks=chosen.asks)
+        providers[role] = Silent(
+            chosen.provider,
+            _parameters(chosen, role),
+            multiple=chosen.multiple,
+            asks=chosen.asks,
+        )
     yield providers
 
 
-def _known(chosen: AnyModelSettings, role: Role) -> tuple[str, Mapping[str, Any]]:
-    """What of a provider is in the ledger's keys."""
+def _parameters(chosen: AnyModelSettings, role: Role) -> Mapping[str, Any]:
+    """What of a provider is, beside its name, in the ledger's keys."""
     match chosen:
-        case OpenAISettings():
+        case OpenAISettings() | HFEndpointSettings():
             from drpo.models import openai  # noqa: PLC0415 - see above
 
-            return openai.NAME, openai.parameters_of(chosen)
-        case HFEndpointSettings():
-            from drpo.models import hf_endpoint  # noqa: PLC0415 - see above
-
-            return hf_endpoint.NAME, hf_endpoint.parameters_of(chosen)
+            return openai.parameters_of(chosen)
         case LocalSettings():
-            return local.NAME, local.parameters_of(chosen)
+            return local.parameters_of(chosen)
         case LangchainSettings():
             from drpo.models import langchain  # noqa: PLC0415 - see above
 
-            return langchain.NAME, langchain.parameters_of(chosen)
+            return langchain.parameters_of(chosen)
         case SandboxSettings():
-            sandbox = Sandbox(chosen, role)
-            return sandbox.name, sandbox.parameters
+            return Sandbox(chosen, role).parameters
 
 
 @asynccontextmanager

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from drpo.checkpoints.store import RunStore
 
 # LangGraph reads it once, when it is first imported: a fixture would come too late.
 os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"
@@ -45,3 +49,20 @@ def here(
         return subprocess.CompletedProcess(words, code, said.out, heard)
 
     return run
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[RunStore]:
+    """Of a run that never began."""
+    from drpo.checkpoints.runs import create_run
+    from drpo.checkpoints.store import open_store
+
+    run = create_run(tmp_path, settings="{}", fingerprint={}, queries=[], version="test")
+    async with open_store(run.path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow at once."""
+    monkeypatch.setattr("drpo.models.caller.FIRST_BACKOFF_S", 0.0001)

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from drpo.checkpoints.ledger import SqliteLedger
-from drpo.checkpoints.runs import create_run
-from drpo.checkpoints.store import RunStore, open_store
+from drpo.checkpoints.store import RunStore
 from drpo.conf.schema import BudgetSettings
 from drpo.graph.errors import BudgetReached, ProviderStopped, RunFailed, RunPaused
 from drpo.graph.requests import Reply, Request
 from drpo.graph.values import ROLES, Message
-from drpo.models import caller as caller_module
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import ledger_key
 from drpo.models.prices import Price
 from drpo.models.provider import Call, Completion, Limits, TransportError
+
+pytestmark = pytest.mark.usefixtures("no_backoff")
 
 
 @dataclass
@@ -76,13 +75,6 @@ def asking(text: str = "hello", **changes: Any) -> Request[tuple[str, ...]]:
         parse=texts,
     )
     return replace(request, **changes)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[RunStore]:
-    run = create_run(tmp_path, settings="{}", fingerprint={}, queries=[], version="test")
-    async with open_store(run.path) as opened:
-        yield opened
 
 
 Make = Callable[..., LedgeredCaller]
@@ -258,11 +250,6 @@ async def test_a_broken_checkpoint_stops_before_the_next_call(make: Make, store:
     with pytest.raises(RunFailed, match="disk full"):
         await make(provider).ask(asking())
     assert not provider.calls
-
-
-@pytest.fixture(autouse=True)
-def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caller_module, "FIRST_BACKOFF_S", 0.0001)
 
 
 async def test_a_busy_server_is_asked_again(make: Make, store: RunStore) -> None:

@@ -23,8 +23,8 @@ from openai_server import Kind, OpenAIServer, Seen
 import drpo
 from drpo.checkpoints.ledger import SqliteLedger
 from drpo.checkpoints.reader import status, summary
-from drpo.checkpoints.runs import create_run, reading
-from drpo.checkpoints.store import RunStore, open_store
+from drpo.checkpoints.runs import reading
+from drpo.checkpoints.store import RunStore
 from drpo.conf.schema import OpenAISettings
 from drpo.fork import fork
 from drpo.graph.errors import BadInput, ProviderRefused, ProviderStopped, RunPaused
@@ -51,28 +51,18 @@ from drpo.nodes.target import CUT, FINE, read_sample
 from drpo.replay import replay
 from drpo.run import Snapshot
 
+pytestmark = pytest.mark.usefixtures("no_backoff")
+
 CLARITY, DEPTH = Aspect("Clarity", "clear"), Aspect("Depth", "deep")
 POOL = (CLARITY, DEPTH)
 AGAIN = asked_again(JinjaTemplates())
 HELLO = (Message("system", "Be kind."), Message("user", "Hello?"))
 
 
-@pytest.fixture(autouse=True)
-def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caller_module, "FIRST_BACKOFF_S", 0.0001)
-
-
 @pytest.fixture
 async def server() -> AsyncIterator[OpenAIServer]:
     async with OpenAIServer(profile="rewrite") as running:
         yield running
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[RunStore]:
-    run = create_run(tmp_path, settings="{}", fingerprint={}, queries=[], version="test")
-    async with open_store(run.path) as opened:
-        yield opened
 
 
 Make = Callable[..., LedgeredCaller]
