@@ -28,6 +28,8 @@ class SqliteLedger:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
+        self._keys: set[str] | None = None
+        """Under which there may be a record: nobody else writes any while the run has its file."""
 
     def ensure_healthy(self) -> None:
         """Raises RunFailed when a checkpoint could not be written."""
@@ -55,8 +57,11 @@ class SqliteLedger:
 
     async def find(self, key: str) -> tuple[Reply, Outcome] | None:
         """The raw reply recorded under `key`, and how the call ended."""
-        rows = await self._store.read(_FIND, (key,))
+        if self._keys is None:
+            self._keys = {known for (known,) in await self._store.read("select key from call")}
+        rows = await self._store.read(_FIND, (key,)) if key in self._keys else []
         if not rows and await self._take_over(key):
+            self._keys.add(key)
             rows = await self._store.read(_FIND, (key,))
         if not rows:
             return None
@@ -105,6 +110,8 @@ class SqliteLedger:
             ),
             _attempts(record.key, record.attempts),
         )
+        if self._keys is not None:
+            self._keys.add(record.key)
 
     async def record_failure(self, key: str, attempts: Sequence[Attempt]) -> None:
         """Commit attempts that got no reply."""

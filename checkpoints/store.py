@@ -7,11 +7,12 @@ Looking at a run from outside is `reader`'s.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,14 @@ _SETTLE = (
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What one task wants written, and where it learns that it is."""
+
+    statements: Sequence[Statement]
+    written: asyncio.Future[BaseException | None]
+
+
 class RunStore:
     """One run's file, open for its search."""
 
@@ -77,6 +86,8 @@ class RunStore:
         self.saver = saver
         self._reading = reading
         self._reused = reused
+        self._waiting: list[_Waiting] = []
+        self._writing: asyncio.Task[None] | None = None
 
     def ensure_healthy(self) -> None:
         """Raises RunFailed when a checkpoint or a row could not be written, or would be lost."""
@@ -85,24 +96,46 @@ class RunStore:
             raise RunFailed(f"the run's file {str(self.file)!r} was deleted while it was running")
 
     async def write(self, *statements: Statement) -> None:
-        """All of them in one transaction, committed.
+        """All of them in one transaction, committed, also if whoever waits for it is cancelled.
 
-        Raises RunFailed when the file cannot be written.
+        What comes while the file is busy is written together. Raises RunFailed when the file cannot
+        be written.
         """
+        written = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(statements, written))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_waiting())
+        problem = await written
+        if problem is not None:
+            raise RunFailed(f"cannot write {self.file}: {problem}") from problem
+
+    async def settled(self) -> None:
+        """When nothing waits to be written any more."""
+        if self._writing is not None:
+            await self._writing
+
+    async def _write_waiting(self) -> None:
         connection = self.saver.conn
-        async with self.saver.lock:
-            try:
-                for sql, rows in statements:
-                    if rows:
+        while self._waiting:
+            async with self.saver.lock:
+                taken, self._waiting = self._waiting, []
+                problem: BaseException | None = None
+                try:
+                    for sql, rows in _together(each.statements for each in taken):
                         await connection.executemany(sql, rows)
-                await connection.commit()
-            except sqlite3.Error as error:
-                self.saver.failures.append(error)
-                await connection.rollback()
-                raise RunFailed(f"cannot write {self.file}: {error}") from error
-            except BaseException:
-                await connection.rollback()
-                raise
+                    await connection.commit()
+                except sqlite3.Error as error:
+                    self.saver.failures.append(error)
+                    problem = error
+                    await connection.rollback()
+                except BaseException as error:
+                    problem = error
+                    await connection.rollback()
+                    raise
+                finally:
+                    for each in taken:
+                        if not each.written.done():
+                            each.written.set_result(problem)
 
     async def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Rows of committed data."""
@@ -441,10 +474,14 @@ async def open_store(
         try:
             async with reading as reader, reusing as reused:
                 if reused is None or reuse is None:
-                    yield RunStore(path, saver, reader)
+                    store = RunStore(path, saver, reader)
                 else:
                     reused.row_factory = sqlite3.Row
-                    yield RunStore(path, saver, reader, (reused, Path(reuse)))
+                    store = RunStore(path, saver, reader, (reused, Path(reuse)))
+                try:
+                    yield store
+                finally:
+                    await store.settled()
         finally:
             # A run at rest is one file; while somebody looks at it, that has to wait.
             with suppress(sqlite3.OperationalError):
@@ -467,6 +504,20 @@ async def _read(
 def _read_only(path: Path) -> aiosqlite.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     return aiosqlite.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
+
+
+def _together(writes: Iterable[Sequence[Statement]]) -> Iterator[Statement]:
+    """Those that consist of the same statements as one, because each costs a change of thread.
+
+    The order within a write stays; between writes at the same time there is none.
+    """
+    alike: dict[tuple[str, ...], list[list[Any]]] = {}
+    for statements in writes:
+        every = alike.setdefault(tuple(sql for sql, _ in statements), [[] for _ in statements])
+        for rows, (_, more) in zip(every, statements, strict=True):
+            rows.extend(more)
+    for named, every in alike.items():
+        yield from ((sql, rows) for sql, rows in zip(named, every, strict=True) if rows)
 
 
 def text_rows(texts: Iterable[str]) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -171,6 +172,43 @@ async def test_a_failed_write_leaves_nothing_half_done(store: RunStore) -> None:
         )
     await store.admit([candidate(0)], [])
     assert await store.read("select * from text where sha256 = 'h'") == []
+
+
+async def test_writes_at_the_same_time_are_all_committed(store: RunStore) -> None:
+    """Those of the same shape share a transaction, and each keeps the order of its own rows."""
+    add, change = "insert into text values (?, ?)", "update text set body = ? where sha256 = ?"
+    alike = [store.write((add, [(f"t{n}", "a")]), (change, [("b", f"t{n}")])) for n in range(20)]
+    other = store.write((add, [("o", "a")]), (change, []), (change, [("c", "o")]))
+    await asyncio.gather(*alike, other)
+    found = dict(await store.read("select sha256, body from text"))
+    assert found == {f"t{n}": "b" for n in range(20)} | {"o": "c"}
+
+
+async def test_a_write_that_fails_fails_all_that_share_its_transaction(store: RunStore) -> None:
+    """Nobody is told that something is kept which is not."""
+    good, bad = [("insert into text values (?, ?)", [(name, "b")]) for name in ("x", "x")]
+    said = await asyncio.gather(store.write(good), store.write(bad), return_exceptions=True)
+    assert [type(each) for each in said] == [RunFailed, RunFailed]
+    assert await store.read("select * from text") == []
+
+
+async def test_a_write_is_finished_though_nobody_waits_for_it(store: RunStore) -> None:
+    """What was paid for is kept when its asker is cancelled, and others are not held up."""
+    add = "insert into text values (?, ?)"
+    async with store.saver.lock:
+        asked = [asyncio.create_task(store.write((add, [(name, "b")]))) for name in ("x", "y")]
+        await asyncio.sleep(0)
+        asked[0].cancel()
+    await asked[1]
+    assert asked[0].cancelled()
+    assert await store.read("select sha256 from text order by 1") == [("x",), ("y",)]
+
+
+async def test_what_no_row_can_hold_reaches_whoever_wrote_it(store: RunStore) -> None:
+    """It is not taken for a broken file, and nothing hangs."""
+    with pytest.raises(RunFailed, match="too large"):
+        await store.write(("insert into text values (?, ?)", [("x", 2**70)]))
+    await store.write(("insert into text values (?, ?)", [("x", "b")]))
 
 
 async def test_a_row_needs_what_it_refers_to(store: RunStore) -> None:
