@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from drpo.graph.values import Aspect, Message, Query, Score, Selection, Verdict
+from drpo.graph.values import Aspect, Example, Message, Query, Score, Selection, Verdict
 
 UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 """What rows raise that are not what was stored: no JSON, no UTF-8, another shape."""
@@ -31,17 +31,35 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def query_row(query: Query) -> tuple[int, str, str, str, str | None]:
-    """(ordinal, id, messages, tags, reference) as the table `query` has them."""
-    turns = [[turn.role, turn.content] for turn in query.messages]
-    return (query.ordinal, query.id, dumps(turns), dumps(query.tags), query.reference)
+def query_row(query: Query) -> tuple[int, str, str, str, str | None, str | None, str]:
+    """(ordinal, id, messages, tags, reference, answer, part) as the table `query` has them."""
+    turns = dumps([[turn.role, turn.content] for turn in query.messages])
+    tags = dumps(query.tags)
+    return (query.ordinal, query.id, turns, tags, query.reference, query.answer, query.part)
 
 
 def query_of(row: Mapping[str, Any]) -> Query:
-    """Back from its row; a file of an older version knows no reference until it is resumed."""
+    """Back from its row; a file of an older version knows less until it is resumed."""
     turns = tuple(Message(role, content) for role, content in json.loads(row["messages"]))
     tags = tuple(json.loads(row["tags"]))
-    return Query(row["ordinal"], row["id"], turns, tags, row.get("reference"))
+    return Query(
+        row["ordinal"],
+        row["id"],
+        turns,
+        tags,
+        row.get("reference"),
+        row.get("answer"),
+        row.get("part", "train"),
+    )
+
+
+def example_rows(
+    examples: Sequence[Example],
+) -> tuple[list[tuple[str, str]], list[tuple[int, str, str]]]:
+    """Rows of the table `text`, and (number, query, answer) as the table `example` has them."""
+    texts = [(sha256(text), text) for each in examples for text in (each.query, each.answer)]
+    rows = [(at, sha256(each.query), sha256(each.answer)) for at, each in enumerate(examples)]
+    return texts, rows
 
 
 def selection_of(aspects: str, reason: str, notes: str) -> Selection:

@@ -21,11 +21,19 @@ from typing import Any
 from filelock import FileLock, Timeout
 from sqlite_utils import Database
 
-from drpo.checkpoints.rows import SEE_DOCTOR, UNREADABLE, dumps, now, query_of, query_row
+from drpo.checkpoints.rows import (
+    SEE_DOCTOR,
+    UNREADABLE,
+    dumps,
+    example_rows,
+    now,
+    query_of,
+    query_row,
+)
 from drpo.checkpoints.schema import migrations
 from drpo.graph.errors import BadInput, RunFailed, RunOwned
 from drpo.graph.state import SearchState
-from drpo.graph.values import Query
+from drpo.graph.values import Example, Query
 
 BUSY_TIMEOUT_S = 30
 """How long a file that another program holds is waited for."""
@@ -52,6 +60,8 @@ class StoredRun:
     queries: tuple[Query, ...]
     start: SearchState | None = None
     """The state that a fork begins with; None for the beginning of a search."""
+    examples: tuple[Example, ...] = ()
+    """That the target may be shown, as the user gave them."""
 
 
 def create_run(
@@ -62,6 +72,7 @@ def create_run(
     queries: Sequence[Query],
     version: str,
     estimate: Mapping[str, Any] | None = None,
+    examples: Sequence[Example] = (),
 ) -> StoredRun:
     """A new run's file with everything the search needs, readable by its owner alone.
 
@@ -91,15 +102,18 @@ def create_run(
                     ),
                 )
                 db.conn.executemany(
-                    "insert into query values (?, ?, ?, ?, ?)",
+                    "insert into query values (?, ?, ?, ?, ?, ?, ?)",
                     [query_row(query) for query in queries],
                 )
+                texts, rows = example_rows(examples)
+                db.conn.executemany("insert or ignore into text values (?, ?)", texts)
+                db.conn.executemany("insert into example values (?, ?, ?, null)", rows)
         unfinished.rename(path)
     except (OSError, sqlite3.Error) as error:
         with suppress(OSError):
             unfinished.unlink()
         raise BadInput(f"cannot make a run in {str(folder)!r}: {error}") from None
-    return StoredRun(run_id, path, settings, fingerprint, tuple(queries))
+    return StoredRun(run_id, path, settings, fingerprint, tuple(queries), examples=tuple(examples))
 
 
 def load_run(path: Path) -> StoredRun:
@@ -108,6 +122,7 @@ def load_run(path: Path) -> StoredRun:
         row = next(db.query("select * from run"))
         queries = tuple(query_of(each) for each in db.query("select * from query order by ordinal"))
         start = row.get("start")
+        examples = tuple(stored_examples(db))
         return StoredRun(
             row["id"],
             path,
@@ -115,7 +130,19 @@ def load_run(path: Path) -> StoredRun:
             dict(json.loads(row["fingerprint"])),
             queries,
             start and json.loads(start),
+            examples,
         )
+
+
+def stored_examples(db: Database) -> Iterator[Example]:
+    """Of a run, in order; a file of an older version has none."""
+    if "example" in db.table_names():
+        for row in db.query(
+            "select asked.body as query, said.body as answer from example"
+            " join text asked on asked.sha256 = example.query"
+            " join text said on said.sha256 = example.answer order by number"
+        ):
+            yield Example(row["query"], row["answer"])
 
 
 def find_run(

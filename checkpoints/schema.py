@@ -219,6 +219,52 @@ def m006_outcomes(db: Database) -> None:
     )
 
 
+@migrations()
+def m007_alignment(db: Database) -> None:
+    """Examples, several searches in one run, and what validation compares and finds."""
+    _execute(
+        db,
+        """
+        alter table query add column answer text;
+        alter table query add column part text not null default 'train';
+        alter table candidate add column search integer
+            generated always as (id / 1000000) virtual;
+        create table search (
+            number integer primary key,
+            kind text not null check (kind in ('prompt', 'arms', 'example')),
+            query integer references query (ordinal)
+        );
+        create table example (
+            number integer primary key,
+            query text not null references text (sha256),
+            answer text not null references text (sha256),
+            candidate integer references candidate (id)
+        );
+        create table embedding (
+            embedder text not null,
+            text text not null references text (sha256),
+            vector blob not null,
+            tokens integer,
+            primary key (embedder, text)
+        );
+        create table arm (
+            candidate integer primary key references candidate (id),
+            part text not null check (part in ('select', 'confirm')),
+            name text not null,
+            prompt integer not null references candidate (id),
+            with_examples integer not null
+        );
+        create table reading (
+            number integer primary key,
+            part text not null,
+            queries_sha256 text not null,
+            at text not null
+        );
+        create table finding (name text primary key, body text not null);
+        """,
+    )
+
+
 def _execute(db: Database, statements: str) -> None:
     """One by one: `executescript` would commit, and a migration is all or nothing."""
     for statement in statements.split(";"):

@@ -95,11 +95,110 @@ def _as_prompts(value: object) -> object:
 class TaskSettings(Strict):
     """What the assistant is for, in the user's words; rewarder, judge and rewriter read it."""
 
+    kind: Literal["prompt", "examples"] = "prompt"
+    """What is optimized: the prompt, or the answers of in-context examples."""
     description: str = ""
     """What it is for; empty for a general one."""
     locked: tuple[str, ...] = ()
     """Sentences of the root prompt that every rewrite has to keep word for word; those that the
     root marks by `[[...]]` are among them."""
+
+
+class LexicalSettings(Strict):
+    """Likeness of words, by BM25: needs no model."""
+
+    kind: Literal["lexical"]
+
+
+class SentenceSettings(Strict):
+    """A sentence-transformers model in this process; needs `pip install 'drpo[sentences]'`."""
+
+    kind: Literal["sentences"]
+    model: str = Field(min_length=1)
+    """A folder with a model, or a name on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; null for the newest."""
+    device: str | None = None
+    """`cpu`, `cuda:0`; null for a GPU where there is one."""
+
+
+class EmbeddingServerSettings(Strict):
+    """A server that speaks the OpenAI protocol."""
+
+    kind: Literal["openai"]
+    model: str = Field(min_length=1)
+    """Name of the model, as the server knows it."""
+    base_url: Address = None
+    """Address of the server up to `/v1`; null for api.openai.com."""
+    api_key_env: VariableName = "OPENAI_API_KEY"
+    """Name of the environment variable with the key; the key itself is never stored."""
+    headers: Headers = {}
+    """Sent with every request; a value `env:NAME` is read from the environment variable NAME."""
+    timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    """Of one attempt."""
+    attempts: int = Field(default=5, ge=1, le=20)
+    """Tries of one request while the server is busy, broken or away."""
+
+
+AnyEmbedderSettings = Annotated[
+    LexicalSettings | SentenceSettings | EmbeddingServerSettings, Field(discriminator="kind")
+]
+
+
+class RetrievalSettings(Strict):
+    """Which in-context examples the target is shown before a query."""
+
+    path: str | None = None
+    """Where the examples are: a .jsonl file of `query` and `answer`, or an artifact; null for none,
+    or for those that `drpo align` optimizes."""
+    k: int = Field(default=2, ge=0, le=100)
+    """How many, those most like the query; 0 for none."""
+    order: Literal["best_last", "best_first"] = "best_last"
+    """Whether the example most like the query stands next to it, or first of all."""
+    max_tokens: int | None = Field(default=2_000, ge=1)
+    """Of all examples together, estimated as characters / 4; those least like the query give way.
+    null for no limit."""
+    embedder: AnyEmbedderSettings = LexicalSettings(kind="lexical")
+    """What tells how alike two queries are."""
+
+
+class ExamplesSettings(Strict):
+    """How examples are optimized: `task=examples`, or the first stage of `drpo align`."""
+
+    path: str = Field(default="builtin:seeds", min_length=1)
+    """Seed queries, as `data.path` has them; where one has an `answer`, it is where its search
+    begins, else the target is asked."""
+    limit: int | None = Field(default=None, ge=0)
+    """How many seeds to draw, by the run's seed; null for all, 0 for no examples."""
+    rounds: int = Field(default=5, ge=1, le=100)
+    """Most rewrites of one answer; it ends earlier where every score is 5."""
+
+
+class ValidationSettings(Strict):
+    """Whether the gain is real: `drpo align` tries it on queries that the search never saw."""
+
+    select: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the queries by which one challenger is chosen."""
+    confirm: float = Field(default=0.4, gt=0, lt=1)
+    """Share of the queries on which its gain over the root is tested."""
+    challengers: int = Field(default=3, ge=1, le=64)
+    """How many prompts of the search are compared on the queries of `select`."""
+    samples: int = Field(default=1, ge=1, le=64)
+    """How often each arm answers each query; averaged before anything else."""
+    min_gain: float = Field(default=0.1, ge=0, le=4)
+    """Least gain over the root, in points of the scale 1-5, for which a prompt is replaced."""
+    spread: float = Field(default=0.8, gt=0, le=4)
+    """Standard deviation over queries of the difference between two prompts' rewards, by which the
+    smallest gain that can be shown is estimated before anything is paid for."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.select + self.confirm >= 1:
+            raise ValueError(
+                f"select ({self.select:g}) and confirm ({self.confirm:g}) leave no queries to "
+                "search with: together they have to stay below 1"
+            )
+        return self
 
 
 class WorldSettings(Strict):
@@ -465,6 +564,9 @@ class Settings(Strict):
     prompts: PromptsSettings
     storage: StorageSettings
     ledger: LedgerSettings = LedgerSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    examples: ExamplesSettings = ExamplesSettings()
+    validation: ValidationSettings = ValidationSettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from drpo.graph.values import (
     Candidate,
     Decision,
     Evaluation,
+    Example,
     Prompts,
     Query,
     Rewrite,
@@ -47,6 +48,14 @@ class Target(Protocol):
 
     async def run(self, prompts: Prompts, query: Query, place: Place) -> Answer[Sample]:
         """The answer to `query` under `prompts`; `place` tells the caller whose it is."""
+        ...
+
+
+class Retriever(Protocol):
+    """Finds the in-context examples of a query."""
+
+    async def examples(self, query: Query) -> Sequence[Example]:
+        """In the order in which the target is shown them; empty where there are none."""
         ...
 
 

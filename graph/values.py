@@ -18,11 +18,18 @@ ROLES: tuple[Role, ...] = ("target", "rewarder", "judge", "rewriter")
 Origin = Literal["root", "rewrite", "skip", "carried"]
 """How a candidate came to be: `skip` and `carried` repeat their parent's prompts."""
 
+Part = Literal["train", "select", "confirm", "seed"]
+"""Of a run's queries: for the prompt search, for choosing a challenger, for confirming its gain,
+for optimizing an example. Disjoint."""
+
 Prompts = Mapping[str, str]
 """The texts being optimized, by name; a chat model has one entry, `system`."""
 
 ROOT = 0
-"""Id of the candidate the search starts from; it counts in no path value."""
+"""Id of the candidate a run's prompt search starts from; a root counts in no path value."""
+CANDIDATES_PER_SEARCH = 1_000_000
+"""A run may hold several searches: number n has the candidates from n times this on, the first of
+which is its root."""
 
 LOWEST_SCORE = 1.0
 HIGHEST_SCORE = 5.0
@@ -49,6 +56,10 @@ class Query:
     tags: tuple[str, ...] = ()
     reference: str | None = None
     """An answer for the judge alone to compare with, not the only right one."""
+    answer: str | None = None
+    """A base answer, where the query is the seed of an example."""
+    part: Part = "train"
+    """What the run uses it for."""
 
     @property
     def text(self) -> str:
@@ -56,6 +67,14 @@ class Query:
         if len(self.messages) == 1:
             return self.messages[0].content
         return "\n\n".join(f"{turn.role}: {turn.content}" for turn in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A query with a good answer, shown to the target before the query it is asked."""
+
+    query: str
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +213,11 @@ class Decision:
     """Index of the rewrite among its parent's; -1 where the decision is about the candidate."""
     action: str
     reason: str
+
+
+def is_root(candidate: int) -> bool:
+    """Whether the candidate is the one its search starts from."""
+    return candidate % CANDIDATES_PER_SEARCH == 0
 
 
 def mean(values: Iterable[float]) -> float | None:
