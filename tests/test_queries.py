@@ -215,7 +215,7 @@ def test_a_query_may_have_a_base_answer(name: str, text: str, tmp_path: Path) ->
         ("a.jsonl", b'{"text": "a", "answer": ""}', "line 1: answer"),
     ],
 )
-def test_c6_bad_seeds_are_one_line_that_names_them(
+def test_bad_seeds_are_one_line_that_names_them(
     path: str, content: bytes | None, says: str, tmp_path: Path
 ) -> None:
     """As bad queries are, by their own setting."""
