@@ -13,7 +13,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from drpo.conf.schema import SandboxSettings, Settings
-from drpo.courses import Course, Courses
+from drpo.courses import Course, Courses, StageCourses
 from drpo.graph.context import Context, Place
 from drpo.graph.requests import Request
 from drpo.graph.values import (
@@ -21,6 +21,7 @@ from drpo.graph.values import (
     Aspect,
     Candidate,
     Evaluation,
+    Kind,
     Prompts,
     Query,
     Role,
@@ -33,7 +34,8 @@ from drpo.models.completions import CHARACTERS_PER_TOKEN
 from drpo.models.prices import Price, is_listed, listed_at, price_of
 from drpo.nodes import judge, rewrite, select_rewards
 from drpo.nodes.target import ChatTarget
-from drpo.run import check_root, context_for
+from drpo.parts import context_for
+from drpo.run import check_root
 
 QUERIES_READ = 8
 """How many of the run's queries stand for all of them."""
@@ -113,14 +115,13 @@ class _Size:
     completion: float
 
 
-def estimate_of(settings: Settings, queries: Sequence[Query]) -> Estimate:
-    """What a search with these settings will take. Raises BadInput."""
+def estimate_of(settings: Settings, queries: Sequence[Query], kind: Kind = "search") -> Estimate:
+    """What a run of this kind with these settings will take. Raises BadInput."""
     check_root(settings)
     # Questions are built, but nobody is asked and nothing is looked up.
     nobody: Any = None
     context = context_for(settings, queries, nobody, nobody)
-    courses, budget = Courses(settings, len(queries), context.order.levels), settings.budget.calls
-    every = (courses.least(), (courses.expected(),), (courses.most(),))
+    budget, every = settings.budget.calls, _courses(settings, queries, context, kind)
     tiers = [[course.within(budget) for course in ways] for ways in every]
     sizes = [_Questions(settings, context, tier).sizes() for tier in range(len(tiers))]
     taken = [
@@ -128,7 +129,7 @@ def estimate_of(settings: Settings, queries: Sequence[Query]) -> Estimate:
         for ways, size in zip(tiers, sizes, strict=True)
     ]
     # One role alone may use up more of a budget than its share.
-    alone = _taken(courses.most().alone(budget), sizes[-1], settings)
+    alone = _taken(every[-1][0].alone(budget), sizes[-1], settings)
     return Estimate(
         roles={
             role: _taking([*([way[role] for way in ways] for ways in taken[:-1]), [alone[role]]])
@@ -140,6 +141,25 @@ def estimate_of(settings: Settings, queries: Sequence[Query]) -> Estimate:
         ),
         prices_at=listed_at() if _uses_list(settings) else None,
     )
+
+
+def _courses(
+    settings: Settings, queries: Sequence[Query], context: Context, kind: Kind
+) -> tuple[Sequence[Course], Sequence[Course], Sequence[Course]]:
+    """The ways the run may go: those that take the least, the usual one, that takes the most."""
+    searched = sum(query.part == "train" for query in queries)
+    stages = StageCourses(settings, queries)
+    if kind == "examples":
+        return (stages.least(),), (stages.most(),), (stages.most(),)
+    search = Courses(settings, searched, context.order.levels)
+    ways = (search.least(), (search.expected(),), (search.most(),))
+    if kind == "search":
+        return ways
+    beside = (stages.least(), stages.most(), stages.most())
+    least, expected, most = (
+        [course + more for course in each] for each, more in zip(ways, beside, strict=True)
+    )
+    return least, expected, most
 
 
 def _taken(
