@@ -278,7 +278,7 @@ class _Questions:
         evaluations = [Evaluation(0, query.ordinal, self._sample(), said) for query in shown]
         candidate = Candidate(0, 0, None, self._prompts, "root")
         return rewrite.request(
-            1, candidate, [candidate] * self._ancestors(), evaluations, self._context
+            1, candidate, [self._prompts] * self._ancestors(), evaluations, self._context
         )
 
     def _sample(self) -> Sample:

@@ -466,8 +466,9 @@ class JudgeSettings(Strict):
 class SearchSettings(Strict):
     """How the search goes; the `paper` preset is the method as published."""
 
-    strategy: Literal["beam", "greedy", "monte_carlo", "best_of_n"]
-    """Whom a level rewrites: the best W, the best one, the root at every level, the root once."""
+    strategy: Literal["beam", "greedy", "monte_carlo", "best_of_n", "examples"]
+    """Whom a level rewrites: the best W, the best one, the root at every level, the root once.
+    `examples` is that of an example's own search and cannot be chosen: the best answer so far."""
     width: int = Field(ge=1, le=64)
     """W, how many candidates survive a level."""
     rewrites: int = Field(ge=1, le=64)
@@ -500,7 +501,9 @@ class SearchSettings(Strict):
                 f"{self.strategy} rewrites one candidate a level, so width is 1, not {self.width}"
             )
         if self.review and self.strategy not in ("beam", "greedy"):
-            raise ValueError(f"{self.strategy} rewrites the root alone; there is none to review")
+            raise ValueError(f"{self.strategy} keeps no beam; there is none to review")
+        if self.strategy == "examples" and (self.queries_per_level, self.skip_above) != (1, 5):
+            raise ValueError("examples asks one query and skips nothing below 5")
         return self
 
 
@@ -586,6 +589,11 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.search.strategy == "examples":
+            raise ValueError(
+                "search.strategy: examples is the strategy of an example's own search; allowed are "
+                "beam, greedy, monte_carlo, best_of_n (task=examples optimizes examples)"
+            )
         lost = missing(self.task.locked, self.root.values())
         if lost is not None:
             raise ValueError(f"task.locked: {lost!r} is no sentence of the root prompt")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from langgraph.runtime import RunControl
 
@@ -52,7 +52,7 @@ class Caller(Protocol):
 
 
 class Target(Protocol):
-    """What runs under a candidate: a chat model, an agent."""
+    """What runs under a candidate: a chat model, an agent, or nothing but the candidate itself."""
 
     async def run(self, prompts: Prompts, query: Query, place: Place) -> Answer[Sample]:
         """The answer to `query` under `prompts`; `place` tells the caller whose it is."""
@@ -199,6 +199,9 @@ class Context:
     evaluation: EvaluationGraph
     most_failures: float | None = None
     """Share of a level's evaluations, or rewrites, that may fail; None for all."""
+    subject: Literal["prompt", "answer"] = "prompt"
+    """What a candidate is: the prompts of a target, or an answer to the one query of an example
+    search, which has the entry `answer` alone."""
 
 
 Rewards = Mapping[int, Mapping[int, Sequence[float | None]]]

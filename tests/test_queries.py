@@ -110,7 +110,11 @@ def test_queries_from_python_keep_their_reference_answer() -> None:
         ("a.jsonl", b'{"text": "' + b"x" * (LONGEST_QUERY + 1) + b'"}', "at most"),
         ("a.jsonl", b'{"text": "\xff"}', "not UTF-8"),
         ("a.csv", b"query\na\n", "column 'query'.* allowed are text"),
-        ("a.csv", b"text,reference,note\na,b,c\n", "column 'note'.* id, tags and reference"),
+        (
+            "a.csv",
+            b"text,reference,note\na,b,c\n",
+            "column 'note'.* reference and answer",
+        ),
         ("a.csv", b"id\n1\n", "no column 'text'"),
         ("a.csv", b'id,"text\n1,a\n', "line 1: .*quotation mark"),
         ("a.csv", b'text\n"a\n', "line 2: .*quotation mark"),
