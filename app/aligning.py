@@ -17,7 +17,7 @@ from langgraph.errors import GraphDrained
 from drpo.checkpoints.alignment import AlignmentRows
 from drpo.checkpoints.runs import StoredRun, readings_beside
 from drpo.conf.schema import SandboxSettings, Settings
-from drpo.examples import example_context
+from drpo.example_searches import example_context
 from drpo.graph.build import build_alignment, initial_state
 from drpo.graph.context import AlignmentContext, Context, Place, Retriever
 from drpo.graph.state import AlignmentState
