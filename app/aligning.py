@@ -7,7 +7,7 @@ What follows what is the alignment graph's; here each stage is given what it wor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -36,8 +36,8 @@ from drpo.splits import part_hash
 from drpo.true_value import true_values
 
 T = TypeVar("T")
-Retrieving = Callable[[Sequence[Example]], Retriever | None]
-"""A retriever of these examples; None where there is nothing to retrieve."""
+Retrieving = Callable[[Sequence[Example]], Awaitable[Retriever]]
+"""Makes a retriever of these examples."""
 Watch = Callable[[str, int, int], None]
 """Told of a stage, how much of it is done, and how much there is."""
 
@@ -100,7 +100,7 @@ class Stages:
     async def _with_examples(self) -> Context:
         """The context of the prompt search, its target being shown examples."""
         bare = self._whole.context
-        retriever = self._retrieving(await self._rows.examples())
+        retriever = await self._retrieving(await self._rows.examples())
         return context_for(self._settings, self._run.queries, bare.caller, bare.store, retriever)
 
     async def _search_prompt(self) -> int:
@@ -116,7 +116,7 @@ class Stages:
             return
         arms = await self._rows.arms("confirm")
         prompts = await self._searcher.store.candidates(sorted({arm.prompt for arm in arms}))
-        retriever = self._retrieving(await self._rows.examples())
+        retriever = await self._retrieving(await self._rows.examples())
         values = await true_values(arms, prompts, target, retriever)
         await self._rows.add_finding("truth", values)
 

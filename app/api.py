@@ -16,9 +16,8 @@ from drpo.conf.schema import Settings
 from drpo.config_file import own_words
 from drpo.estimates import Estimate, estimate_of
 from drpo.graph.values import Example, Query
-from drpo.kinds import kind_of, queries_of
+from drpo.kinds import plan_of
 from drpo.models.providers import open_providers
-from drpo.queries import own_queries
 from drpo.review import NO_CHANGES, Changes, check
 from drpo.run import Observer, SearchFunction, first_search, new_run, search
 from drpo.settings import compose_settings, resumed_settings, stored_settings
@@ -87,10 +86,9 @@ async def _new(
     aligns: bool,
 ) -> Result:
     settings = await asyncio.to_thread(_composed, config, overrides)
-    kind = kind_of(settings, aligns=aligns)
-    asked = queries_of(settings, kind, None if queries is None else own_queries(queries))
-    expected = asdict(estimate_of(settings, asked, kind))
-    run = new_run(settings, asked, runs, expected, kind)
+    plan = plan_of(settings, aligns=aligns, given=queries)
+    expected = asdict(estimate_of(settings, plan))
+    run = new_run(settings, plan, runs, expected)
     return await _finish(run, observer, first_search)
 
 
@@ -124,9 +122,7 @@ def estimate(
     BadInput as `optimize` does.
     """
     settings = _composed(config, overrides)
-    kind = kind_of(settings, aligns=aligns)
-    asked = queries_of(settings, kind, None if queries is None else own_queries(queries))
-    return estimate_of(settings, asked, kind)
+    return estimate_of(settings, plan_of(settings, aligns=aligns, given=queries))
 
 
 def optimize_blocking(*overrides: str, **options: Any) -> Result:

@@ -13,7 +13,7 @@ from drpo.config_file import own_words
 from drpo.courses import SKIPPED, WITHOUT_CALLS
 from drpo.estimates import estimate_of
 from drpo.graph.values import ROLES
-from drpo.kinds import announced, kind_of, queries_of
+from drpo.kinds import announced, plan_of
 from drpo.progress import duration
 from drpo.render import dollars, print_estimate, print_json
 from drpo.settings import compose_settings
@@ -29,15 +29,14 @@ def tell(
 ) -> None:
     """The estimate of one run, `own` being the user's file. Raises BadInput."""
     settings = compose_settings([*own_words(own), *overrides])
-    kind = kind_of(settings, aligns=aligns)
-    queries = queries_of(settings, kind)
-    told = asdict(estimate_of(settings, queries, kind))
+    plan = plan_of(settings, aligns=aligns)
+    told = asdict(estimate_of(settings, plan))
     if as_json:
         print_json(told)
         return
     print_estimate(told, {role: getattr(settings.models, role).model for role in ROLES})
-    if kind == "align":
-        typer.echo(f"{announced(settings, queries)}.")
+    if plan.kind == "align":
+        typer.echo(f"{announced(settings, plan)}.")
     typer.echo(ASSUMED)
     typer.echo(_dollars_and_time(told))
     if told["prices_at"]:

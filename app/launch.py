@@ -25,7 +25,7 @@ from drpo.config_file import own_words
 from drpo.estimates import estimate_of
 from drpo.graph.errors import BadInput, DrpoError, RunOwned, RunPaused
 from drpo.graph.values import ROLES
-from drpo.kinds import announced, kind_of, queries_of
+from drpo.kinds import announced, plan_of
 from drpo.progress import progress
 from drpo.quiet import ready
 from drpo.render import forecast, print_json, print_review, print_summary, resume_command
@@ -87,14 +87,13 @@ def run_hydra(
 
 
 def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool, aligns: bool) -> None:
-    kind = kind_of(settings, aligns=aligns)
-    queries = queries_of(settings, kind)
-    estimate = asdict(estimate_of(settings, queries, kind))
-    if kind == "align":
-        typer.echo(f"{announced(settings, queries)}.", err=True)
+    plan = plan_of(settings, aligns=aligns)
+    estimate = asdict(estimate_of(settings, plan))
+    if plan.kind == "align":
+        typer.echo(f"{announced(settings, plan)}.", err=True)
     if _paid(settings):
         _confirm(estimate, yes=yes)
-    run = new_run(settings, queries, runs, estimate, kind)
+    run = new_run(settings, plan, runs, estimate)
     run_to_end(run, runs=runs, as_json=as_json, begin=first_search)
 
 

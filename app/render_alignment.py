@@ -74,7 +74,7 @@ def _say_confirmation(say: Say, found: Mapping[str, Any]) -> None:
         interval = f"95 % interval {found['low']:.2f} to {found['high']:.2f}"
     say(
         f"Gain over the root on {found['queries']} queries that nothing was fitted to: "
-        f"{found['estimate']:.2f} ({interval}), p = {found['p']:.4f}; asked for were p of at most "
+        f"{found['estimate']:.2f} ({interval}), p = {found['p']:.2g}; asked for were p of at most "
         f"0.05 and {found['min_gain']:g} points."
     )
     say("Their mean rewards (1-5):")

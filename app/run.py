@@ -42,13 +42,14 @@ from drpo.conf.schema import ModelsSettings, Settings
 from drpo.graph.build import fingerprint, initial_state
 from drpo.graph.context import Retriever
 from drpo.graph.errors import BadInput, ProviderRefused, RunFailed, RunPaused, TooManyFailures
-from drpo.graph.values import ROLES, Example, Kind, Query, Role
+from drpo.graph.values import ROLES, Example, Kind, Role
+from drpo.kinds import Plan
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import Usage
 from drpo.models.prices import price_of
 from drpo.models.provider import Provider
 from drpo.models.providers import check_providers, open_providers
-from drpo.models.retrieval import ExampleRetriever
+from drpo.models.retrieval import ExampleRetriever, check_embedder
 from drpo.models.sandbox.world import world_sha256
 from drpo.nodes.prompts import JinjaTemplates
 from drpo.parts import context_for, order_of
@@ -103,25 +104,23 @@ class SearchFunction(Protocol):
 
 
 def new_run(
-    settings: Settings,
-    queries: Sequence[Query],
-    folder: Path,
-    estimate: Mapping[str, Any] | None = None,
-    kind: Kind = "search",
+    settings: Settings, plan: Plan, folder: Path, estimate: Mapping[str, Any] | None = None
 ) -> StoredRun:
     """A run in its own file, not started yet; `estimate` is kept with it. Raises BadInput."""
-    if kind != "examples":
-        order_of(settings, queries)
+    order_of(settings, plan.queries)
     check_settings(settings)
     check_providers(settings.models)
+    if plan.examples or plan.kind == "align":
+        check_embedder(settings.retrieval.embedder)
     return create_run(
         folder,
         settings=settings.model_dump_json(),
-        fingerprint=current_fingerprint(settings, kind),
-        queries=queries,
+        fingerprint=current_fingerprint(settings, plan.kind),
+        queries=plan.queries,
         version=drpo.__version__,
         estimate=estimate,
-        kind=kind,
+        kind=plan.kind,
+        examples=plan.examples,
     )
 
 
@@ -322,7 +321,7 @@ class _Session:
             store=self._store, control=control, failed=self._failed, decided=self._decided
         )
         plain = self._run.kind == "search"
-        retriever = self._retriever(self._run.examples) if plain else None
+        retriever = await self._retriever(self._run.examples) if plain else None
         context = context_for(self._settings, self._run.queries, caller, self._store, retriever)
         whole = Search(
             thread=self._run.id,
@@ -343,9 +342,11 @@ class _Session:
         )
         await (stages.align() if self._run.kind == "align" else stages.optimize_examples())
 
-    def _retriever(self, examples: Sequence[Example]) -> Retriever | None:
-        shown = self._settings.retrieval
-        return ExampleRetriever(examples, shown) if examples and shown.k > 0 else None
+    async def _retriever(self, examples: Sequence[Example]) -> Retriever:
+        retriever = ExampleRetriever(examples, self._settings.retrieval, self._store)
+        # A wrong key or model shows before the calls that it would be too late for.
+        await retriever.prepare()
+        return retriever
 
     async def _show_level(self, limit: int, usage: Usage) -> None:
         if self._observer is not None:

@@ -20,7 +20,7 @@ async def true_values(
     arms: Sequence[Arm],
     prompts: Sequence[Candidate],
     settings: SandboxSettings,
-    retriever: Retriever | None,
+    retriever: Retriever,
 ) -> dict[str, float | None]:
     """By name of the arm, its expected truth, 1-5; `prompts` are the candidates of the arms."""
     turned = dials(settings.world, "target", settings.dials)
