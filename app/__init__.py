@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from drpo.api import (
         Result,
+        align,
+        align_blocking,
         estimate,
         optimize,
         optimize_blocking,
@@ -40,6 +42,8 @@ __all__ = [
     "RunFailed",
     "RunPaused",
     "__version__",
+    "align",
+    "align_blocking",
     "estimate",
     "optimize",
     "optimize_blocking",
@@ -50,6 +54,8 @@ __all__ = [
 _API = (
     "Estimate",
     "Result",
+    "align",
+    "align_blocking",
     "estimate",
     "optimize",
     "optimize_blocking",

@@ -72,6 +72,25 @@ def optimize(
         run_hydra(context.args, own=config, runs=runs, as_json=as_json, yes=yes)
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Overrides are Hydra's, as of optimize; examples.limit=0 goes without examples.",
+)
+def align(
+    context: typer.Context,
+    config: Config = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")] = False,
+) -> None:
+    """Examples, prompt, and a test whether the gain is real: drpo align [OVERRIDES]."""
+    with starting():
+        from drpo.launch import run_hydra
+
+        read_env()
+        run_hydra(context.args, own=config, runs=runs, as_json=as_json, yes=yes, aligns=True)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def estimate(
     context: typer.Context,
@@ -79,13 +98,14 @@ def estimate(
     # So that `optimize` can be put in its place in any command.
     _runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
+    aligns: Annotated[bool, typer.Option("--align", help="Of drpo align.")] = False,
 ) -> None:
     """Tell what a search would take, without asking any model: drpo estimate [OVERRIDES]."""
     with starting():
         from drpo.forecast import tell
 
         read_env()
-        tell(context.args, own=config, as_json=as_json)
+        tell(context.args, own=config, as_json=as_json, aligns=aligns)
 
 
 @app.command()
@@ -273,20 +293,23 @@ def list_runs(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
 def show(
     run: Run = None,
     view: Annotated[
-        Literal["summary", "tree", "trace"], typer.Option(help="How much to show.")
+        Literal["summary", "tree", "trace", "examples"], typer.Option(help="How much to show.")
     ] = "summary",
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show what a run found, every candidate (tree), or why each is there (trace)."""
+    """Show what a run found, every candidate (tree), why each is there (trace), its examples."""
     from drpo.checkpoints import reader
     from drpo.checkpoints.runs import find_run
-    from drpo.render import print_json, print_summary, print_trace, print_tree
+    from drpo.render import print_examples, print_json, print_summary, print_trace, print_tree
 
     path = find_run(runs, run, say=_complain)
     told = reader.summary(path)
-    if view == "summary":
-        print_json(told) if as_json else print_summary(told, runs)
+    if as_json and view in ("summary", "examples"):
+        print_json(told if view == "summary" else told["examples"])
+        return
+    if view in ("summary", "examples"):
+        print_summary(told, runs) if view == "summary" else print_examples(told)
         return
     nodes = reader.tree(path) if view == "tree" else reader.trace(path)
     if as_json:
@@ -346,8 +369,8 @@ def _completion(words: list[str]) -> int:
     """The shell asks `drpo -sc query=bash` to complete a line; Hydra knows the overrides."""
     line = os.environ.get("COMP_LINE", "")
     verb, _, rest = line.removeprefix("drpo").lstrip().partition(" ")
-    if verb not in ("optimize", "estimate"):
-        typer.echo("init optimize estimate resume fork replay runs show doctor rm")
+    if verb not in ("optimize", "align", "estimate"):
+        typer.echo("init optimize align estimate resume fork replay runs show doctor rm")
         return 0
     os.environ["COMP_LINE"] = f"drpo {rest}"
     return _exit_code(["optimize", *words])

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
-from drpo.conf.schema import SandboxSettings, Settings
-from drpo.courses import Course, Courses
+from drpo.conf.schema import RetrievalSettings, SandboxSettings, Settings
+from drpo.courses import Course, Courses, StageCourses
 from drpo.graph.context import Context, Place
 from drpo.graph.requests import Request
 from drpo.graph.values import (
@@ -21,6 +21,7 @@ from drpo.graph.values import (
     Aspect,
     Candidate,
     Evaluation,
+    Example,
     Prompts,
     Query,
     Role,
@@ -29,11 +30,14 @@ from drpo.graph.values import (
     Selection,
     Verdict,
 )
+from drpo.kinds import Plan
 from drpo.models.completions import CHARACTERS_PER_TOKEN
 from drpo.models.prices import Price, is_listed, listed_at, price_of
+from drpo.models.retrieval import fitting, is_too_long, tokens
 from drpo.nodes import judge, rewrite, select_rewards
 from drpo.nodes.target import ChatTarget
-from drpo.run import check_root, context_for
+from drpo.parts import context_for
+from drpo.run import check_root
 
 QUERIES_READ = 8
 """How many of the run's queries stand for all of them."""
@@ -113,22 +117,26 @@ class _Size:
     completion: float
 
 
-def estimate_of(settings: Settings, queries: Sequence[Query]) -> Estimate:
-    """What a search with these settings will take. Raises BadInput."""
+def estimate_of(settings: Settings, plan: Plan) -> Estimate:
+    """What a run with these settings and this data will take. Raises BadInput."""
     check_root(settings)
     # Questions are built, but nobody is asked and nothing is looked up.
     nobody: Any = None
-    context = context_for(settings, queries, nobody, nobody)
-    courses, budget = Courses(settings, len(queries), context.order.levels), settings.budget.calls
-    every = (courses.least(), (courses.expected(),), (courses.most(),))
+    context = context_for(settings, plan.queries, nobody, nobody)
+    budget, every = settings.budget.calls, _courses(settings, plan, context)
     tiers = [[course.within(budget) for course in ways] for ways in every]
-    sizes = [_Questions(settings, context, tier).sizes() for tier in range(len(tiers))]
+    sizes = [
+        _Questions(
+            settings, context, tier, usual_examples(plan.examples, settings.retrieval, tier)
+        ).sizes()
+        for tier in range(len(tiers))
+    ]
     taken = [
         [_taken(course.calls, size, settings) for course in ways]
         for ways, size in zip(tiers, sizes, strict=True)
     ]
     # One role alone may use up more of a budget than its share.
-    alone = _taken(courses.most().alone(budget), sizes[-1], settings)
+    alone = _taken(every[-1][0].alone(budget), sizes[-1], settings)
     return Estimate(
         roles={
             role: _taking([*([way[role] for way in ways] for ways in taken[:-1]), [alone[role]]])
@@ -140,6 +148,24 @@ def estimate_of(settings: Settings, queries: Sequence[Query]) -> Estimate:
         ),
         prices_at=listed_at() if _uses_list(settings) else None,
     )
+
+
+def _courses(
+    settings: Settings, plan: Plan, context: Context
+) -> tuple[Sequence[Course], Sequence[Course], Sequence[Course]]:
+    """The ways the run may go: those that take the least, the usual one, that takes the most."""
+    stages = StageCourses(settings, plan.queries)
+    if plan.kind == "examples":
+        return (stages.least(),), (stages.most(),), (stages.most(),)
+    search = Courses(settings, plan.count("train"), context.order.levels)
+    ways = (search.least(), (search.expected(),), (search.most(),))
+    if plan.kind == "search":
+        return ways
+    beside = (stages.least(), stages.most(), stages.most())
+    least, expected, most = (
+        [course + more for course in each] for each, more in zip(ways, beside, strict=True)
+    )
+    return least, expected, most
 
 
 def _taken(
@@ -206,7 +232,10 @@ def _uses_list(settings: Settings) -> bool:
 class _Questions:
     """The questions of one search, its texts short, usual or long."""
 
-    def __init__(self, settings: Settings, context: Context, tier: int) -> None:
+    def __init__(
+        self, settings: Settings, context: Context, tier: int, examples: Sequence[Example]
+    ) -> None:
+        self._examples = examples
         self._settings = settings
         self._context = context
         self._chat = ChatTarget(context.caller, context.templates, settings.models.target.format)
@@ -243,7 +272,7 @@ class _Questions:
         return wanted if most is None else min(wanted, most)
 
     def _target(self, query: Query) -> Request[Sample]:
-        return self._chat.request(self._prompts, query, Place(0, 0, query.ordinal))
+        return self._chat.request(self._prompts, query, Place(0, 0, query.ordinal), self._examples)
 
     def _rewarder(self, query: Query) -> Request[Selection]:
         return select_rewards.request({"level": 0, "query": query.ordinal}, self._context)
@@ -291,6 +320,15 @@ class _Questions:
             count = (rewards.fewest, (rewards.fewest + rewards.most + 1) // 2, rewards.most)[tier]
             names = list(islice(cycle(rewards.aspects), count))
         return tuple(Aspect(name, rewards.aspects[name]) for name in names)
+
+
+def usual_examples(
+    examples: Sequence[Example], retrieval: RetrievalSettings, tier: int
+) -> tuple[Example, ...]:
+    """What a query is shown: the shortest, those of usual length, or the longest."""
+    fit = sorted((each for each in examples if not is_too_long(each, retrieval)), key=tokens)
+    first = max(0, len(fit) - retrieval.k) * tier // 2
+    return fitting(fit[first:], retrieval)
 
 
 def _text(tokens: float) -> str:

@@ -1,61 +1,61 @@
-"""What the search of one example works with, out of what its run works with.
+"""Reads the in-context examples of a run: a user's JSONL file of queries and their answers.
 
-Per example one search: its candidates are answers, the target is the identity, the query is fixed.
-Does not know where base answers come from, nor how searches run side by side.
+Every mistake is one BadInput line that names file and line. Does not know which are shown when.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
 
-from drpo.conf.schema import ExamplesSettings, SearchSettings
-from drpo.graph.context import Context
-from drpo.graph.order import FixedOrder
-from drpo.graph.strategies import STRATEGIES
-from drpo.graph.values import Query
-from drpo.nodes.identity import ANSWER, IdentityTarget
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-LONGEST_ANSWER = 1_000
-"""Tokens: two such examples are what `retrieval.max_tokens` lets in by default."""
-MOST_TRIED = 2
-"""How many answers that did no better the rewriter is shown."""
+from drpo.conf.schema import RetrievalSettings
+from drpo.graph.errors import BadInput
+from drpo.graph.values import Example
+from drpo.models.retrieval import bare, check_examples
+from drpo.queries import LONGEST_QUERY, jsonl_rows, problem_of
+from drpo.texts import read_text
 
-
-def example_search(examples: ExamplesSettings) -> SearchSettings:
-    """The settings of each example's search."""
-    return SearchSettings(
-        strategy="examples",
-        width=1,
-        rewrites=1,
-        # The root's level is no round.
-        levels=examples.rounds + 1,
-        max_extension=0,
-        skip_above=5,
-        queries_per_level=1,
-        history=MOST_TRIED,
-        recycle_queries=True,
-        guards=True,
-        unscored="leave_out",
-        max_prompt_tokens=LONGEST_ANSWER,
-    )
+Text = Annotated[str, Field(min_length=1, max_length=LONGEST_QUERY)]
 
 
-def example_context(
-    context: Context, examples: ExamplesSettings, query: Query, base_answer: str
-) -> Context:
-    """`context`, whose order knows the query by its ordinal, for the search of one example.
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    query: Text
+    answer: Text
 
-    One verdict that cannot be read is a whole level here, so failures are not counted level by
-    level: a candidate without a reward beats nobody.
+
+def load_examples(retrieval: RetrievalSettings) -> list[Example]:
+    """In the file's order; none where no file is named.
+
+    Raises BadInput for a file that cannot be read, a bad line, a duplicate, none at all, or one
+    that is too long to be shown.
     """
-    search = example_search(examples)
-    return replace(
-        context,
-        root={ANSWER: base_answer},
-        search=search,
-        strategy=STRATEGIES[search.strategy],
-        order=FixedOrder(context.order.queries, query.ordinal),
-        target=IdentityTarget(),
-        most_failures=None,
-        subject="answer",
-    )
+    if retrieval.path is None:
+        return []
+    where = f"retrieval.path={retrieval.path}"
+    if Path(retrieval.path).suffix.lower() != ".jsonl":
+        raise BadInput(f"{where}: a file of examples ends in .jsonl")
+    examples = _examples(retrieval.path, read_text(retrieval.path, where))
+    if not examples:
+        raise BadInput(f"{where}: there are no examples")
+    check_examples(examples, retrieval)
+    return examples
+
+
+def _examples(path: str, text: str) -> list[Example]:
+    seen: dict[str, int] = {}
+    read: list[Example] = []
+    for number, values in jsonl_rows(path, text.split("\n")):
+        place = f"{path}, line {number}"
+        try:
+            line = _Line.model_validate(values)
+        except ValidationError as error:
+            raise BadInput(f"{place}: {problem_of(error)}") from None
+        asked = bare(line.query)
+        if asked in seen:
+            raise BadInput(f"{place}: the same query as in line {seen[asked]}")
+        seen[asked] = number
+        read.append(Example(line.query, line.answer))
+    return read

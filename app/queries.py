@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from drpo.conf.schema import DataSettings, ExamplesSettings
+from drpo.conf.schema import DataSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Message, Query
 from drpo.models.sandbox.queries import queries, split_names
@@ -85,19 +85,19 @@ def load_queries(data: DataSettings, seed: int) -> list[Query]:
     return _numbered(lines)
 
 
-def load_seeds(examples: ExamplesSettings, seed: int) -> list[Query]:
+def load_seeds(path: str, limit: int | None, seed: int) -> list[Query]:
     """The seed queries of examples, numbered from 0; `limit` draws by the seed.
 
     Raises BadInput as `load_queries` does.
     """
-    if examples.limit == 0:
+    if limit == 0:
         return []
     setting = "examples.path"
-    lines = _lines(examples.path, _rows(examples.path, setting))
+    lines = _lines(path, _rows(path, setting))
     if not lines:
-        raise BadInput(f"{setting}={examples.path}: there are no queries")
-    if examples.limit is not None and examples.limit < len(lines):
-        drawn = random.Random(f"{seed}:seeds").sample(range(len(lines)), examples.limit)
+        raise BadInput(f"{setting}={path}: there are no queries")
+    if limit is not None and limit < len(lines):
+        drawn = random.Random(f"{seed}:seeds").sample(range(len(lines)), limit)
         lines = [lines[index] for index in sorted(drawn)]
     return [replace(query, part="seed") for query in _numbered(lines)]
 
@@ -137,7 +137,7 @@ def _lines(source: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[_Lin
         try:
             line = _Line.model_validate({"id": str(number)} | values)
         except ValidationError as error:
-            raise BadInput(f"{place}: {_problem(error)}") from None
+            raise BadInput(f"{place}: {problem_of(error)}") from None
         for what, key in (("id", line.id), ("query", line.turns())):
             if (what, key) in seen:
                 raise BadInput(f"{place}: the same {what} as in line {seen[what, key]}")
@@ -149,7 +149,7 @@ def _lines(source: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[_Lin
 def _rows(path: str, setting: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Of the file that `setting` names."""
     if path.startswith(BUILTIN):
-        yield from _jsonl(path, _builtin(path, setting).splitlines())
+        yield from jsonl_rows(path, _builtin(path, setting).splitlines())
         return
     if path.startswith(SANDBOX):
         simulated = enumerate(_simulated(path, setting), 1)
@@ -160,7 +160,7 @@ def _rows(path: str, setting: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise BadInput(f"{setting}={path}: a data file ends in {', '.join(SUFFIXES)}")
     text = read_text(path, f"{setting}={path}")
     if suffix == ".jsonl":
-        yield from _jsonl(path, text.split("\n"))
+        yield from jsonl_rows(path, text.split("\n"))
     elif suffix == ".csv":
         yield from _csv(path, text)
     else:
@@ -185,7 +185,8 @@ def _simulated(path: str, setting: str) -> Sequence[str]:
     return queries(name)
 
 
-def _jsonl(path: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def jsonl_rows(path: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and object of each line that is not empty. Raises BadInput for what is none."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -225,7 +226,8 @@ def _check_columns(path: str, columns: Sequence[str]) -> None:
         raise BadInput(f"{path}, line 1: {wrong[0]}; {allowed}")
 
 
-def _problem(error: ValidationError) -> str:
+def problem_of(error: ValidationError) -> str:
+    """The first thing that is wrong."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")

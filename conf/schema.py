@@ -165,11 +165,12 @@ class RetrievalSettings(Strict):
 class ExamplesSettings(Strict):
     """How examples are optimized: `task=examples`, or the first stage of `drpo align`."""
 
-    path: str = Field(default="builtin:seeds", min_length=1)
-    """Seed queries, as `data.path` has them; where one has an `answer`, it is where its search
-    begins, else the target is asked."""
-    limit: int | None = Field(default=None, ge=0)
-    """How many seeds to draw, by the run's seed; null for all, 0 for no examples."""
+    path: str | None = Field(default=None, min_length=1)
+    """Seed queries, as `data.path` has them, e.g. builtin:seeds; null draws them from the queries
+    to search with. Where one has an `answer`, its search begins there; else the target is asked."""
+    limit: int | None = Field(default=16, ge=0)
+    """How many seeds to draw, by the run's seed, at most half of the queries to search with; null
+    for as many as there are, 0 for no examples."""
     rounds: int = Field(default=5, ge=1, le=100)
     """Most rewrites of one answer; it ends earlier where every score is 5."""
 
