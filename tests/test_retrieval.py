@@ -177,7 +177,10 @@ async def test_the_target_is_shown_them_as_turns(file: Path, tmp_path: Path) -> 
     async with OpenAIServer() as server:
         words = ("models=openai", f"openai.base_url={server.base_url}", *SEARCH)
         done = await drpo.optimize(
-            *words, f"retrieval.path={file}", queries=["pasta, please", "hi"], runs=tmp_path / "runs"
+            *words,
+            f"retrieval.path={file}",
+            queries=["pasta, please", "hi"],
+            runs=tmp_path / "runs",
         )
     bodies = [seen.body for seen in server.requests if seen.role == "target" and seen.body]
     roles = ["system", *("user", "assistant") * 2, "user"]
