@@ -15,14 +15,14 @@ from scripted import ScriptedCaller
 from drpo.checkpoints.runs import create_run
 from drpo.checkpoints.store import RunStore, open_store
 from drpo.conf.schema import ExamplesSettings, Settings
-from drpo.examples import example_context, example_search
+from drpo.example_searches import example_context, example_search
 from drpo.graph.build import build_search, initial_state
 from drpo.graph.context import Caller, Context, Place
 from drpo.graph.state import SearchState
 from drpo.graph.values import Candidate, Evaluation, Message, Query, Sample, Score, Verdict
 from drpo.nodes.identity import IdentityTarget
 from drpo.nodes.rewrite import request
-from drpo.run import context_for
+from drpo.parts import context_for
 from drpo.settings import compose_settings
 
 QUERIES = [Query(n, f"q{n}", (Message("user", f"question {n}"),)) for n in range(3)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drpo.conf.schema import DataSettings, ExamplesSettings
+from drpo.conf.schema import DataSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Message, Query
 from drpo.queries import LONGEST_QUERY, load_queries, load_seeds, own_queries
@@ -164,8 +164,8 @@ def test_tags_choose() -> None:
     assert all({"code", "facts"} & set(query.tags) for query in found)
 
 
-def seeds(seed: int = 0, **options: object) -> list[Query]:
-    return load_seeds(ExamplesSettings.model_validate(options), seed)
+def seeds(seed: int = 0, path: str = "builtin:seeds", limit: int | None = None) -> list[Query]:
+    return load_seeds(path, limit, seed)
 
 
 def test_there_are_sixteen_seeds_of_our_own() -> None:
