@@ -116,7 +116,7 @@ def _lines(source: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[_Lin
         try:
             line = _Line.model_validate({"id": str(number)} | values)
         except ValidationError as error:
-            raise BadInput(f"{place}: {_problem(error)}") from None
+            raise BadInput(f"{place}: {problem_of(error)}") from None
         for what, key in (("id", line.id), ("query", line.turns())):
             if (what, key) in seen:
                 raise BadInput(f"{place}: the same {what} as in line {seen[what, key]}")
@@ -127,7 +127,7 @@ def _lines(source: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[_Lin
 
 def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     if path.startswith(BUILTIN):
-        yield from _jsonl(path, _builtin(path).splitlines())
+        yield from jsonl_rows(path, _builtin(path).splitlines())
         return
     if path.startswith(SANDBOX):
         yield from ((number, {"text": text}) for number, text in enumerate(_simulated(path), 1))
@@ -137,7 +137,7 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise BadInput(f"data.path={path}: a data file ends in {', '.join(SUFFIXES)}")
     text = read_text(path, f"data.path={path}")
     if suffix == ".jsonl":
-        yield from _jsonl(path, text.split("\n"))
+        yield from jsonl_rows(path, text.split("\n"))
     elif suffix == ".csv":
         yield from _csv(path, text)
     else:
@@ -161,7 +161,7 @@ def _simulated(path: str) -> Sequence[str]:
     return queries(name)
 
 
-def _jsonl(path: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def jsonl_rows(path: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -201,7 +201,7 @@ def _check_columns(path: str, columns: Sequence[str]) -> None:
         raise BadInput(f"{path}, line 1: {wrong[0]}; {allowed}")
 
 
-def _problem(error: ValidationError) -> str:
+def problem_of(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")

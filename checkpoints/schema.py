@@ -244,7 +244,6 @@ def m007_alignment(db: Database) -> None:
             embedder text not null,
             text text not null references text (sha256),
             vector blob not null,
-            tokens integer,
             primary key (embedder, text)
         );
         create table arm (

@@ -188,6 +188,22 @@ class RunStore:
         )
         return await self._candidates(rows)
 
+    async def vectors(self, embedder: str, texts: Sequence[str]) -> dict[str, bytes]:
+        """Of those texts that this embedder was asked for before, by text."""
+        hashed = {sha256(text): text for text in texts}
+        rows = await self.read(
+            f"select text, vector from embedding where embedder = ? and text in ({_marks(texts)})",
+            (embedder, *(sha256(text) for text in texts)),
+        )
+        return {hashed[name]: vector for name, vector in rows}
+
+    async def keep_vectors(self, embedder: str, vectors: Mapping[str, bytes]) -> None:
+        """By text."""
+        rows = [(embedder, sha256(text), vector) for text, vector in vectors.items()]
+        await self.write(
+            add_text(vectors), ("insert or replace into embedding values (?, ?, ?)", rows)
+        )
+
     async def texts(self, hashes: Sequence[str]) -> dict[str, str]:
         """Each text by its sha256. Raises RunFailed where one is missing."""
         rows = await self.read(

@@ -6,14 +6,22 @@ import ipaddress
 import os
 from urllib.parse import urlsplit
 
-from drpo.conf.schema import FROM_ENVIRONMENT, HFEndpointSettings, OpenAISettings
+from drpo.conf.schema import (
+    FROM_ENVIRONMENT,
+    EmbeddingServerSettings,
+    HFEndpointSettings,
+    OpenAISettings,
+)
 from drpo.graph.errors import BadInput
+
+Served = OpenAISettings | HFEndpointSettings | EmbeddingServerSettings
+"""What has a server that wants a key."""
 
 NO_KEY = "none"
 """Sent to a server on this machine when there is no key: most of them want none."""
 
 
-def api_key(settings: OpenAISettings | HFEndpointSettings) -> str:
+def api_key(settings: Served) -> str:
     """The key out of its environment variable. Raises BadInput when that is not set."""
     key = os.environ.get(settings.api_key_env, "").strip()
     if key:
@@ -26,7 +34,7 @@ def api_key(settings: OpenAISettings | HFEndpointSettings) -> str:
     )
 
 
-def header_values(settings: OpenAISettings | HFEndpointSettings) -> dict[str, str]:
+def header_values(settings: Served) -> dict[str, str]:
     """The headers, read from the environment where they say so. Raises BadInput."""
     values = {}
     for header, value in settings.headers.items():

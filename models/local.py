@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EXTRA = ("torch", "transformers", "accelerate")
 """What `drpo[local]` brings."""
-_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def parameters_of(settings: LocalSettings) -> Mapping[str, Any]:
@@ -57,7 +57,7 @@ def check_local(settings: LocalSettings, role: Role) -> None:
         )
     place, folder = f"models.{role}.model={settings.model}", Path(settings.model).expanduser()
     if not folder.is_dir():
-        if folder.exists() or not _HUB_NAME.fullmatch(settings.model):
+        if folder.exists() or not HUB_NAME.fullmatch(settings.model):
             raise BadInput(f"{place}: there is no such folder, and no hub has such a name")
     elif not (folder / "config.json").is_file():
         raise BadInput(f"{place}: the folder has no config.json, so there is no model in it")

@@ -15,7 +15,7 @@ from http import HTTPStatus
 import httpx2
 import openai
 
-from drpo.conf.schema import OpenAISettings
+from drpo.conf.schema import EmbeddingServerSettings, OpenAISettings
 from drpo.models.provider import TransportError, too_late
 
 _KEY = re.compile(r"\b(?:sk|key|hf)[-_][A-Za-z0-9_*-]{6,}")
@@ -80,7 +80,10 @@ class Said:
 
 
 def explained(
-    error: Exception, settings: OpenAISettings, sent: Collection[str], secrets: Sequence[str]
+    error: Exception,
+    settings: OpenAISettings | EmbeddingServerSettings,
+    sent: Collection[str],
+    secrets: Sequence[str],
 ) -> TransportError:
     """The error in our words; `sent` are the parameters that the request had."""
     words = _words(error)

@@ -1,0 +1,60 @@
+"""Reads the in-context examples of a run: a user's JSONL file of queries and their answers.
+
+Every mistake is one BadInput line that names file and line. Does not know which are shown when.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from drpo.conf.schema import RetrievalSettings
+from drpo.graph.errors import BadInput
+from drpo.graph.values import Example
+from drpo.models.retrieval import check_examples
+from drpo.queries import LONGEST_QUERY, jsonl_rows, problem_of
+from drpo.texts import read_text
+
+Text = Annotated[str, Field(min_length=1, max_length=LONGEST_QUERY)]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    query: Text
+    answer: Text
+
+
+def load_examples(retrieval: RetrievalSettings) -> list[Example]:
+    """In the file's order; none where no file is named.
+
+    Raises BadInput for a file that cannot be read, a bad line, a duplicate, none at all, or one
+    that is too long to be shown.
+    """
+    if retrieval.path is None:
+        return []
+    where = f"retrieval.path={retrieval.path}"
+    if Path(retrieval.path).suffix.lower() != ".jsonl":
+        raise BadInput(f"{where}: a file of examples ends in .jsonl")
+    examples = _examples(retrieval.path, read_text(retrieval.path, where))
+    if not examples:
+        raise BadInput(f"{where}: there are no examples")
+    check_examples(examples, retrieval)
+    return examples
+
+
+def _examples(path: str, text: str) -> list[Example]:
+    seen: dict[str, int] = {}
+    read: list[Example] = []
+    for number, values in jsonl_rows(path, text.split("\n")):
+        place = f"{path}, line {number}"
+        try:
+            line = _Line.model_validate(values)
+        except ValidationError as error:
+            raise BadInput(f"{place}: {problem_of(error)}") from None
+        if line.query in seen:
+            raise BadInput(f"{place}: the same query as in line {seen[line.query]}")
+        seen[line.query] = number
+        read.append(Example(line.query, line.answer))
+    return read
