@@ -32,18 +32,20 @@ from drpo.conf.schema import (
     OpenAISettings,
     SentenceSettings,
 )
-from drpo.graph.context import Retriever
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Example, Query
 from drpo.models.chat import ANOTHER, RoleChat, as_chunk, plain_turn
 from drpo.models.keys import is_local
 from drpo.models.portal import Portal
 from drpo.models.providers import check_provider
+from drpo.models.retrieval import ExampleRetriever, check_embedder
 from drpo.models.turns import turns_of
 from drpo.nodes.prompts import JinjaTemplates
 from drpo.nodes.target import Wording
 
 Model = Runnable[LanguageModelInput, AIMessage]
+HIDDEN = RunnableConfig(callbacks=[])
+"""Who listens hears of the aligned model alone: of both, every token would come and count twice."""
 TEMPLATE = "template"
 """By this name a user trusts the templates that an artifact brings."""
 
@@ -67,6 +69,9 @@ def aligned(
     """As `load`, of an artifact that was read already."""
     _check_trust(artifact, trusted, own_model=model is not None)
     wording = wording_of(artifact, own_model=model is not None)
+    retriever = retriever_of(artifact)
+    if retriever is not None:
+        check_embedder(artifact.retrieval.embedder)
     portal = Portal()
     if model is None:
         check_provider(artifact.target, "target", trusted)
@@ -76,16 +81,16 @@ def aligned(
     made = AlignedModel(artifact=artifact, model=model)
     made._portal = portal  # noqa: SLF001 - made here and nowhere else
     made._wording = wording  # noqa: SLF001 - see above
-    made._retriever = retriever_of(artifact)  # noqa: SLF001 - see above
+    made._retriever = retriever  # noqa: SLF001 - see above
     weakref.finalize(made, portal.close)
     return made
 
 
-def retriever_of(artifact: Artifact) -> Retriever | None:
+def retriever_of(artifact: Artifact) -> ExampleRetriever | None:
     """Finds the examples of a query; None where there are none to find."""
     if not artifact.examples or artifact.retrieval.k == 0:
         return None
-    return _AllOfThem(artifact.shown)
+    return ExampleRetriever(artifact.shown, artifact.retrieval)
 
 
 def wording_of(artifact: Artifact, *, own_model: bool = False) -> Wording:
@@ -94,7 +99,7 @@ def wording_of(artifact: Artifact, *, own_model: bool = False) -> Wording:
     Raises BadInput where this version of drpo has another template than the run had.
     """
     sources = {
-        name: each.source
+        str(name): each.source
         for name, each in artifact.chat.templates.items()
         if each.source is not None
     }
@@ -125,7 +130,7 @@ class AlignedModel(BaseChatModel):
     """Which is asked."""
     _portal: Portal = PrivateAttr()
     _wording: Wording = PrivateAttr()
-    _retriever: Retriever | None = PrivateAttr(default=None)
+    _retriever: ExampleRetriever | None = PrivateAttr(default=None)
     _origin: AlignedModel | None = PrivateAttr(default=None)
     """With whom it shares a portal that closes with the other."""
 
@@ -182,45 +187,45 @@ class AlignedModel(BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - it hears of the whole
         **kwargs: Any,
     ) -> ChatResult:
         asked = self._portal.run(self._messages(messages))
-        said = self.model.invoke(asked, _below(run_manager), **self._options(stop), **kwargs)
+        said = self.model.invoke(asked, HIDDEN, **self._options(stop), **kwargs)
         return _result(said)
 
     async def _agenerate(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - see above
         **kwargs: Any,
     ) -> ChatResult:
         asked = await self._portal.arun(self._messages(messages))
         options = self._options(stop)
-        return _result(await self.model.ainvoke(asked, _below(run_manager), **options, **kwargs))
+        return _result(await self.model.ainvoke(asked, HIDDEN, **options, **kwargs))
 
     def _stream(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - it hears of the whole
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         asked = self._portal.run(self._messages(messages))
-        for said in self.model.stream(asked, _below(run_manager), **self._options(stop), **kwargs):
+        for said in self.model.stream(asked, HIDDEN, **self._options(stop), **kwargs):
             yield _bit(said)
 
     async def _astream(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - see above
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         asked = await self._portal.arun(self._messages(messages))
         options = self._options(stop)
-        source = self.model.astream(asked, _below(run_manager), **options, **kwargs)
+        source = self.model.astream(asked, HIDDEN, **options, **kwargs)
         async with aclosing(source) as bits:
             async for said in bits:
                 yield _bit(said)
@@ -247,16 +252,6 @@ class AlignedModel(BaseChatModel):
         return turns_of(self._wording.messages(prompts, known, shown))
 
 
-class _AllOfThem:
-    """Every example, in order."""
-
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self._examples = examples
-
-    async def examples(self, query: Query) -> Sequence[Example]:  # noqa: ARG002 - the protocol's
-        return self._examples
-
-
 def _query_of(messages: Sequence[BaseMessage]) -> Query | None:
     """The conversation up to the last turn of the user, as a query of a search."""
     last = max(
@@ -265,13 +260,6 @@ def _query_of(messages: Sequence[BaseMessage]) -> Query | None:
     turns = [plain_turn(each) for each in messages[: last + 1]]
     known = tuple(turn for turn in turns if turn is not None)
     return Query(0, "", known) if known and turns[-1] is not None else None
-
-
-def _below(
-    manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
-) -> RunnableConfig:
-    """For the call of the model inside: seen in traces, but LangGraph streams the outer one."""
-    return {} if manager is None else {"callbacks": manager.get_child(), "tags": ["nostream"]}
 
 
 def _result(said: object) -> ChatResult:
@@ -306,9 +294,7 @@ def _of_target(target: AnyModelSettings) -> Iterator[tuple[str, str]]:
         case LangchainSettings():
             yield target.target_, f"the class {target.target_} as its model"
         case LocalSettings(trust_remote_code=True):
-            raise BadInput(
-                f"the artifact's model {target.model!r} runs code of its own: {ANOTHER}"
-            )
+            raise BadInput(f"the artifact's model {target.model!r} runs code of its own: {ANOTHER}")
         case LocalSettings():
             yield target.model, f"the model {target.model!r} to read into this process"
         case OpenAISettings() | HFEndpointSettings():

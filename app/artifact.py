@@ -29,7 +29,7 @@ from drpo.graph.errors import BadInput
 from drpo.graph.values import Example, Role
 
 FAMILY = "drpo-artifact/"
-SCHEMA = f"{FAMILY}1"
+SCHEMA: Literal["drpo-artifact/1"] = "drpo-artifact/1"
 LARGEST_MB = 32
 """Of a file that is read: prompts and examples are small."""
 DEEPEST = 64

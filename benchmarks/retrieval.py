@@ -137,9 +137,7 @@ async def found(retriever: ExampleRetriever, text: str) -> Sequence[Example]:
 
 async def missed(retriever: ExampleRetriever, labelled: Sequence[tuple[str, int]]) -> list[str]:
     """The queries whose example is not among the two."""
-    return [
-        text for text, at in labelled if EXAMPLES[at] not in await found(retriever, text)
-    ]
+    return [text for text, at in labelled if EXAMPLES[at] not in await found(retriever, text)]
 
 
 async def measure(retriever: ExampleRetriever) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, TypeVar
@@ -43,16 +43,16 @@ class Portal:
         """One by one, for code without an event loop."""
         try:
             while (item := self.run(_next(source))) is not _END:
-                yield item  # type: ignore[misc]  # mypy does not take the sentinel out of it
+                yield item
         finally:
             if not self._closed:
                 self.run(_close(source))
 
-    async def aiterate(self, source: AsyncIterator[T]) -> AsyncIterator[T]:
+    async def aiterate(self, source: AsyncIterator[T]) -> AsyncGenerator[T]:
         """One by one."""
         try:
             while (item := await self.arun(_next(source))) is not _END:
-                yield item  # type: ignore[misc]  # see above
+                yield item
         finally:
             if not self._closed:
                 await self.arun(_close(source))

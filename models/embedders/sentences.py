@@ -96,6 +96,4 @@ def _read(settings: SentenceSettings) -> HuggingFaceEmbeddings:
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         said = " ".join(str(error).split())[:300]
-        raise ProviderRefused(
-            f"{PLACE}: model {settings.model!r} cannot be read: {said}"
-        ) from None
+        raise ProviderRefused(f"{PLACE}: model {settings.model!r} cannot be read: {said}") from None
