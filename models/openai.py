@@ -9,15 +9,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import warnings
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import httpx2
 import openai
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.outputs import ChatResult, LLMResult
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    ChatResult,
+    GenerationChunk,
+    LLMResult,
+)
 from langchain_openai import ChatOpenAI, OpenAI
 from pydantic import SecretStr
 
@@ -35,10 +44,11 @@ from drpo.models.provider import (
     merged,
     too_late,
 )
-from drpo.models.turns import one_text, storable, turns_of
+from drpo.models.turns import merged_turns, one_text, storable, turns_of
 
 ROOM_FOR_TEXT = 1024
 """Tokens of a text to continue where the settings name none: the protocol's own default is 16."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 THINKING = ("reasoning_content", "reasoning")
 """Where servers put what a model thought, beside its answer."""
 
@@ -83,6 +93,12 @@ class _Model(Protocol):
     """Chat or text: what both classes of langchain-openai offer."""
 
     async def generate(self, messages: Sequence[Message], **options: Any) -> LLMResult: ...
+
+    async def answer(self, turns: Sequence[BaseMessage], **options: Any) -> ChatResult: ...
+
+    def stream(
+        self, turns: Sequence[BaseMessage], **options: Any
+    ) -> AsyncIterator[ChatGenerationChunk]: ...
 
 
 class OpenAIProvider:
@@ -129,10 +145,41 @@ class OpenAIProvider:
         options = self._options(call)
         token = _sent.set([])
         try:
-            # The SDK's own limit starts anew with every byte that comes.
-            async with asyncio.timeout(self._settings.timeout_s):
-                result = await self._model.generate(messages, **options)
+            with self._explaining(options):
+                # The SDK's own limit starts anew with every byte that comes.
+                async with asyncio.timeout(self._settings.timeout_s):
+                    result = await self._model.generate(messages, **options)
             hashes = _sent.get()
+        finally:
+            _sent.reset(token)
+        return completion_of(result, call.stop, hashes[-1] if hashes else None)
+
+    async def answer(
+        self, turns: Sequence[BaseMessage], call: Call, more: Mapping[str, Any]
+    ) -> ChatResult:
+        """The answer to turns of LangChain, asked as `complete` asks.
+
+        `more` are the asker's own options, e.g. tools. Raises TransportError.
+        """
+        options = self._options(call, more)
+        with self._explaining(options):
+            async with asyncio.timeout(self._settings.timeout_s):
+                return await self._model.answer(self._turns(turns), **options)
+
+    async def stream(
+        self, turns: Sequence[BaseMessage], call: Call, more: Mapping[str, Any]
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        """The same bit by bit; the request says `stream` and nothing else beside."""
+        options = self._options(call, more)
+        with self._explaining(options):
+            async for chunk in self._model.stream(self._turns(turns), **options):
+                yield chunk
+
+    @contextmanager
+    def _explaining(self, options: Mapping[str, Any]) -> Iterator[None]:
+        """What goes wrong with a request is a TransportError."""
+        try:
+            yield
         except TimeoutError:
             raise too_late(self._settings.timeout_s) from None
         except openai.APIError as error:
@@ -141,11 +188,11 @@ class OpenAIProvider:
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             # langchain-openai on an error object, or on HTML, that came with status 200.
             raise explained(error, self._settings, (), self._secrets) from None
-        finally:
-            _sent.reset(token)
-        return completion_of(result, call.stop, hashes[-1] if hashes else None)
 
-    def _options(self, call: Call) -> dict[str, Any]:
+    def _turns(self, turns: Sequence[BaseMessage]) -> list[BaseMessage]:
+        return merged_turns(turns) if "system" in self._left_out else list(turns)
+
+    def _options(self, call: Call, more: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
         """What the request says beside its messages, less what the server does not take."""
         settings, body = self._settings, dict[str, Any]()
         room, chat = call.room or settings.max_tokens, settings.format == "chat"
@@ -167,9 +214,10 @@ class OpenAIProvider:
         }
         options: dict[str, Any] = {
             name: value
-            for name, value in chosen.items()
+            for name, value in {**chosen, **more}.items()
             if value is not None and name not in self._left_out
         }
+        body |= options.pop("extra_body", None) or {}
         body = {name: value for name, value in body.items() if name not in self._left_out}
         return options | ({"extra_body": body} if body else {})
 
@@ -204,7 +252,20 @@ class _AsItCame(ChatOpenAI):
         extra = payload.pop("extra_body", None) or {}
         # The SDK walks what it knows through its typed dicts, at a fifth of the CPU of a call, and
         # finds nothing to change; what is in `extra_body` is sent as it is.
-        return {"model": self.model_name, "messages": [], "extra_body": payload | extra}
+        # It has to know of `stream` itself, which is how it reads the reply.
+        streams = {"stream": True} if payload.get("stream") else {}
+        body = {"model": self.model_name, "messages": [], "extra_body": payload | extra}
+        return body | streams
+
+    async def answer(self, turns: Sequence[BaseMessage], **options: Any) -> ChatResult:
+        """As it is asked by itself, without callbacks."""
+        return await self._agenerate(list(turns), **options)
+
+    def bits(
+        self, turns: Sequence[BaseMessage], **options: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        """The same bit by bit."""
+        return self._astream(list(turns), **options)
 
     def _create_chat_result(
         self, response: Any, generation_info: dict[str, Any] | None = None
@@ -231,6 +292,17 @@ def _of(said: Any, name: str) -> Any:
     return said.get(name) if isinstance(said, Mapping) else getattr(said, name, None)
 
 
+class _BitByBit(OpenAI):
+    """Streams the answer to the very request that it is asked with otherwise."""
+
+    async def bits(self, prompt: str, **options: Any) -> AsyncIterator[GenerationChunk]:
+        """Of one text."""
+        # OpenAI sends the prompt in a list, but not where it streams.
+        prompts: Any = [prompt]
+        async for chunk in self._astream(prompts, **options):
+            yield chunk
+
+
 class _Chat:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._model = _AsItCame(**options)
@@ -238,13 +310,47 @@ class _Chat:
     async def generate(self, messages: Sequence[Message], **options: Any) -> LLMResult:
         return await self._model.agenerate([turns_of(messages)], **options)
 
+    async def answer(self, turns: Sequence[BaseMessage], **options: Any) -> ChatResult:
+        return await self._model.answer(turns, **options)
+
+    def stream(
+        self, turns: Sequence[BaseMessage], **options: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        return self._model.bits(turns, **options)
+
 
 class _Text:
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._model = OpenAI(**options)
+        self._model = _BitByBit(**options)
 
     async def generate(self, messages: Sequence[Message], **options: Any) -> LLMResult:
         return await self._model.agenerate([one_text(messages)], **options)
+
+    async def answer(self, turns: Sequence[BaseMessage], **options: Any) -> ChatResult:
+        result = await self._model.agenerate([_joined(turns)], **options)
+        [generation] = result.generations[0]
+        usage = (result.llm_output or {}).get("token_usage") or {}
+        message = AIMessage(generation.text, usage_metadata=_usage(usage))
+        info = generation.generation_info
+        return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
+
+    async def stream(
+        self, turns: Sequence[BaseMessage], **options: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for bit in self._model.bits(_joined(turns), **options):
+            message = AIMessageChunk(content=bit.text)
+            yield ChatGenerationChunk(message=message, generation_info=bit.generation_info)
+
+
+def _joined(turns: Sequence[BaseMessage]) -> str:
+    return one_text([Message("user", str(turn.text)) for turn in turns])
+
+
+def _usage(said: Mapping[str, Any]) -> UsageMetadata | None:
+    asked, answered = said.get("prompt_tokens"), said.get("completion_tokens")
+    if asked is None or answered is None:
+        return None
+    return UsageMetadata(input_tokens=asked, output_tokens=answered, total_tokens=asked + answered)
 
 
 def _cached(usage: Mapping[str, Any]) -> int:
