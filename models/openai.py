@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -155,24 +155,33 @@ class OpenAIProvider:
         return completion_of(result, call.stop, hashes[-1] if hashes else None)
 
     async def answer(
-        self, turns: Sequence[BaseMessage], call: Call, more: Mapping[str, Any]
+        self,
+        turns: Sequence[BaseMessage],
+        call: Call,
+        more: Mapping[str, Any],
+        without: Collection[str] = (),
     ) -> ChatResult:
         """The answer to turns of LangChain, asked as `complete` asks.
 
-        `more` are the asker's own options, e.g. tools. Raises TransportError.
+        `more` are the asker's own options, e.g. tools; `without` is left out of this request alone.
+        Raises TransportError.
         """
-        options = self._options(call, more)
+        options = self._options(call, more, without)
         with self._explaining(options):
             async with asyncio.timeout(self._settings.timeout_s):
-                return await self._model.answer(self._turns(turns), **options)
+                return await self._model.answer(self._turns(turns, without), **options)
 
     async def stream(
-        self, turns: Sequence[BaseMessage], call: Call, more: Mapping[str, Any]
+        self,
+        turns: Sequence[BaseMessage],
+        call: Call,
+        more: Mapping[str, Any],
+        without: Collection[str] = (),
     ) -> AsyncIterator[ChatGenerationChunk]:
         """The same bit by bit; the request says `stream` and nothing else beside."""
-        options = self._options(call, more)
+        options = self._options(call, more, without)
         with self._explaining(options):
-            async for chunk in self._model.stream(self._turns(turns), **options):
+            async for chunk in self._model.stream(self._turns(turns, without), **options):
                 yield chunk
 
     @contextmanager
@@ -189,12 +198,15 @@ class OpenAIProvider:
             # langchain-openai on an error object, or on HTML, that came with status 200.
             raise explained(error, self._settings, (), self._secrets) from None
 
-    def _turns(self, turns: Sequence[BaseMessage]) -> list[BaseMessage]:
-        return merged_turns(turns) if "system" in self._left_out else list(turns)
+    def _turns(self, turns: Sequence[BaseMessage], without: Collection[str]) -> list[BaseMessage]:
+        return merged_turns(turns) if "system" in {*self._left_out, *without} else list(turns)
 
-    def _options(self, call: Call, more: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
+    def _options(
+        self, call: Call, more: Mapping[str, Any] = NOTHING, without: Collection[str] = ()
+    ) -> dict[str, Any]:
         """What the request says beside its messages, less what the server does not take."""
         settings, body = self._settings, dict[str, Any]()
+        left_out = {*self._left_out, *without}
         room, chat = call.room or settings.max_tokens, settings.format == "chat"
         if room is not None and chat:
             body["max_completion_tokens"] = room
@@ -215,10 +227,10 @@ class OpenAIProvider:
         options: dict[str, Any] = {
             name: value
             for name, value in {**chosen, **more}.items()
-            if value is not None and name not in self._left_out
+            if value is not None and name not in left_out
         }
         body |= options.pop("extra_body", None) or {}
-        body = {name: value for name, value in body.items() if name not in self._left_out}
+        body = {name: value for name, value in body.items() if name not in left_out}
         return options | ({"extra_body": body} if body else {})
 
 
