@@ -297,6 +297,49 @@ def show(
         print_trace(told, nodes)
 
 
+@app.command()
+def export(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN",
+            help="The run's id, or its beginning; else the newest. Or an artifact, FILE.json.",
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["json", "text", "markdown", "openai", "langchain", "dpo"],
+        typer.Option("--format", help="What to make of it."),
+    ] = "json",
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Where to; else to standard output."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+    query: Annotated[
+        str | None,
+        typer.Option("--query", metavar="TEXT", help="openai, langchain: examples for this query."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", min=0, max=4, help="dpo: least difference of rewards.")
+    ] = 0.5,
+    include_harmful: Annotated[
+        bool, typer.Option("--include-harmful", help="dpo: also queries tagged as harmful.")
+    ] = False,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option("--trust", metavar="NAME", help="A model or server that it may use."),
+    ] = None,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Write what a run found as an artifact, or for another tool: a prompt, a request, pairs."""
+    from drpo.export import Form
+    from drpo.export import export as write
+
+    read_env()
+    wanted = Form(form, query, margin, harmful=include_harmful, trusted=trust or ())
+    write(wanted, run, runs=runs, out=out, force=force, say=_complain)
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
@@ -347,7 +390,7 @@ def _completion(words: list[str]) -> int:
     line = os.environ.get("COMP_LINE", "")
     verb, _, rest = line.removeprefix("drpo").lstrip().partition(" ")
     if verb not in ("optimize", "estimate"):
-        typer.echo("init optimize estimate resume fork replay runs show doctor rm")
+        typer.echo("init optimize estimate resume fork replay runs show export doctor rm")
         return 0
     os.environ["COMP_LINE"] = f"drpo {rest}"
     return _exit_code(["optimize", *words])
