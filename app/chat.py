@@ -131,6 +131,6 @@ def _turn(chat: Chat, typed: str, runner: asyncio.Runner, write: Write) -> None:
         chat.new()
         write("A new conversation.\n")
     elif typed.startswith("/"):
-        write(f"There is no {plain(typed.split()[0])}. {HELP}\n")
+        write(f"There is no {plain(typed.split(maxsplit=1)[0])}. {HELP}\n")
     elif typed:
         runner.run(chat.answer(typed))

@@ -59,6 +59,11 @@ SYSTEM_ROLE = "__openai_role__"
 REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
 LEAST_WAIT_S = 1
 BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+OF_THE_REQUEST = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
 
 Stops = Annotated[
     tuple[str, ...],
@@ -192,11 +197,11 @@ class Asked(BaseModel):
         cls, tools: list[dict[str, JsonValue]] | None
     ) -> list[dict[str, JsonValue]] | None:
         for each in tools or ():
-            function = each.get("function")
-            if each.get("type") != "function" or not isinstance(function, dict):
-                raise ValueError("a tool is {'type': 'function', 'function': {...}}")
-            if not isinstance(function.get("name"), str):
-                raise ValueError("a function needs a name")
+            match each:
+                case {"type": "function", "function": {"name": str()}}:
+                    pass
+                case _:
+                    raise ValueError("a tool is {'type': 'function', 'function': {'name': ...}}")
         return tools
 
     @property
@@ -264,23 +269,25 @@ def refused(error: DrpoError) -> Refused:
     problem = error.__cause__
     if not isinstance(problem, TransportError):
         return Refused(502, "upstream_failed", str(error))
-    said = str(problem)
-    if problem.ended is not None:
-        code = {"context_overflow": "context_length_exceeded"}.get(problem.ended, problem.ended)
-        return Refused(400, code, said)
-    if problem.refused:
+    status, code = _meaning(problem)
+    later = LEAST_WAIT_S if status in BUSY else None
+    wait_s = problem.wait_s or later
+    return Refused(status, code, str(problem), parameter=problem.parameter, wait_s=wait_s)
+
+
+def _meaning(problem: TransportError) -> tuple[int, str]:
+    """Status and code."""
+    told = (
+        (problem.ended == "context_overflow", 400, "context_length_exceeded"),
+        (problem.ended is not None, 400, problem.ended or ""),
         # Never 401: the client's own token is not what is wrong.
-        return Refused(502, "upstream_refused", said)
-    if problem.retry and problem.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Refused(429, "upstream_busy", said, wait_s=problem.wait_s or LEAST_WAIT_S)
-    if problem.busy or not problem.reached:
-        return Refused(503, "upstream_away", said, wait_s=problem.wait_s or LEAST_WAIT_S)
-    if problem.parameter is not None:
-        name = problem.parameter
-        return Refused(400, "unsupported_parameter", said, parameter=name)
-    if problem.status in (400, 413, 422):
-        return Refused(400, "invalid_request", said)
-    return Refused(502, "upstream_failed", said, wait_s=problem.wait_s)
+        (problem.refused, 502, "upstream_refused"),
+        (problem.retry and problem.status == HTTPStatus.TOO_MANY_REQUESTS, 429, "upstream_busy"),
+        (problem.busy or not problem.reached, 503, "upstream_away"),
+        (problem.parameter is not None, 400, "unsupported_parameter"),
+        (problem.status in OF_THE_REQUEST, 400, "invalid_request"),
+    )
+    return next(((at, code) for holds, at, code in told if holds), (502, "upstream_failed"))
 
 
 class Reply:

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from sqlite_utils import Database
 
-from drpo.artifact import Artifact, Confirmed, Found, ModelName, Provenance, sealed
+from drpo.artifact import (
+    Artifact,
+    Confirmed,
+    Found,
+    ModelName,
+    Provenance,
+    read_artifact,
+    sealed,
+)
 from drpo.checkpoints.reader import summary
 from drpo.checkpoints.rows import dumps, query_of, query_row
-from drpo.checkpoints.runs import reading, stored_examples
+from drpo.checkpoints.runs import find_run, is_file, reading, stored_examples
 from drpo.conf.schema import FROM_ENVIRONMENT, Settings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES, Example
@@ -32,6 +41,18 @@ FINDING = "artifact"
 TEMPLATES = ("target_chat", "target_text")
 CENTS = 6
 """Decimals of a sum of dollars: the order of its parts shows in the last ones."""
+
+
+def artifact_named(
+    name: str | None, runs: Path, *, say: Callable[[str], None] = lambda _: None
+) -> Artifact:
+    """The one in a file, or of the run whose id begins so, or of the newest run. Raises BadInput.
+
+    `say` is told as by `find_run`.
+    """
+    if name is not None and (name.endswith(".json") or os.sep in name or is_file(Path(name))):
+        return read_artifact(name)
+    return artifact_of_run(find_run(runs, name, say=say))
 
 
 def artifact_of_run(path: Path) -> Artifact:

@@ -122,22 +122,22 @@ class Served:
         """An answer, whole or bit by bit."""
         if request.content_type != "application/json":
             # A page of any site may send anything else to this machine without asking.
-            said = "send JSON, with the header Content-Type: application/json"
-            raise Refused(415, "invalid_request", said)
+            wanted = "send JSON, with the header Content-Type: application/json"
+            raise Refused(415, "invalid_request", wanted)
         with self._place():
             asked = await _asked(request)
             reply = Reply(uuid.uuid4().hex, int(time.time()), self.name)
             request["reply"] = reply
             if asked.stream:
                 return await self._stream(request, asked, reply)
-            said = await self._model.ainvoke(asked.turns(), **asked.options())
+            said: AIMessage = await self._model.ainvoke(asked.turns(), **asked.options())
             return web.json_response(reply.whole(said))
 
-    async def _stream(
-        self, request: web.Request, asked: Asked, reply: Reply
-    ) -> web.StreamResponse:
-        counts = {"stream_usage": True} if asked.with_usage else {}
-        source: Any = self._model.astream(asked.turns(), **asked.options(), **counts)
+    async def _stream(self, request: web.Request, asked: Asked, reply: Reply) -> web.StreamResponse:
+        options = asked.options()
+        if asked.with_usage:
+            options["stream_usage"] = True
+        source: Any = self._model.astream(asked.turns(), **options)
         async with aclosing(source) as bits:
             # The first bit comes before the headers: until then an error has a status of its own.
             first: AIMessage | None = await anext(bits, None)
@@ -194,8 +194,8 @@ class Served:
                 # The client went away in the middle of its answer.
                 raise
             except Exception as error:  # noqa: BLE001 - aiohttp would write it down, texts and all
-                kind = type(error).__name__
-                response = _error(Refused(500, "internal_error", f"this is a fault of drpo: {kind}"))
+                said = f"this is a fault of drpo: {type(error).__name__}"
+                response = _error(Refused(500, "internal_error", said))
             if not response.prepared:
                 response.headers.update(NOT_KEPT)
             self._tell(request, response.status, time.monotonic() - since)

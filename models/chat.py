@@ -151,21 +151,15 @@ class RoleChat(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         """In the portal's loop; another try only as long as nothing has come."""
         provider, (call, more) = await self._opened(), _call(stop, given)
-
-        async def whole_answer() -> AsyncIterator[ChatGenerationChunk]:
-            for generation in (await self._answer(messages, stop, given)).generations:
-                yield _bit_of(generation)
-
-        whole = call.stop and "stop" in self.left_out
-        if whole or not isinstance(provider, OpenAIProvider):
-            async for bit in whole_answer():
+        if not isinstance(provider, OpenAIProvider) or (call.stop and "stop" in self.left_out):
+            async for bit in self._whole(messages, stop, given):
                 yield bit
             return
 
         async def once(without: Collection[str]) -> Streaming:
             if call.stop and "stop" in without:
                 # Where the answer has to end is known when there is all of it.
-                return None, whole_answer()
+                return None, self._whole(messages, stop, given)
             bits = provider.stream(messages, call, more, without)
             return await anext(bits, None), bits
 
@@ -181,6 +175,12 @@ class RoleChat(BaseChatModel):
         rest = aloud.rest()
         if rest:
             yield ChatGenerationChunk(message=AIMessageChunk(content=rest))
+
+    async def _whole(
+        self, messages: Sequence[BaseMessage], stop: Sequence[str] | None, given: Mapping[str, Any]
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        for generation in (await self._answer(messages, stop, given)).generations:
+            yield _bit_of(generation)
 
     async def _opened(self) -> Provider:
         if self._opening is None or (self._opening.done() and self._opening.exception()):
@@ -208,8 +208,8 @@ class RoleChat(BaseChatModel):
             try:
                 value = await once(without)
             except TransportError as problem:
-                name = problem.parameter
-                if name is not None and name not in {*self.left_out, *without, *asked.fixed(without)}:
+                name, final = problem.parameter, {*self.left_out, *asked.fixed(without)}
+                if name is not None and name not in final | without:
                     without.add(name)
                     if not isinstance(provider, OpenAIProvider):
                         provider.leave_out(name)

@@ -204,34 +204,43 @@ class OpenAIProvider:
     def _options(
         self, call: Call, more: Mapping[str, Any] = NOTHING, without: Collection[str] = ()
     ) -> dict[str, Any]:
-        """What the request says beside its messages, less what the server does not take."""
-        settings, body = self._settings, dict[str, Any]()
-        left_out = {*self._left_out, *without}
-        room, chat = call.room or settings.max_tokens, settings.format == "chat"
-        if room is not None and chat:
-            body["max_completion_tokens"] = room
-            # Older servers know only this name, which api.openai.com refuses for newer models.
-            body |= {} if settings.base_url is None else {"max_tokens": room}
-        if call.schema is not None and settings.json_schema:
-            # Beside the SDK's own `response_format`, which parses at 5 ms of CPU a call and raises
-            # on an answer that was cut off.
-            body["response_format"] = response_format(call.schema)
-        chosen = {
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-            "n": call.n if call.n > 1 else None,
-            "seed": call.sample if settings.send_seed else None,
-            "stop": list(call.stop) or None,
-            "max_tokens": None if chat else room or ROOM_FOR_TEXT,
-        }
-        options: dict[str, Any] = {
-            name: value
-            for name, value in {**chosen, **more}.items()
-            if value is not None and name not in left_out
-        }
-        body |= options.pop("extra_body", None) or {}
-        body = {name: value for name, value in body.items() if name not in left_out}
-        return options | ({"extra_body": body} if body else {})
+        return options_of(self._settings, call, more, left_out={*self._left_out, *without})
+
+
+def options_of(
+    settings: OpenAISettings,
+    call: Call,
+    more: Mapping[str, Any] = NOTHING,
+    *,
+    left_out: Collection[str] = (),
+) -> dict[str, Any]:
+    """What the request says beside its messages, less what the server does not take."""
+    body = dict[str, Any]()
+    room, chat = call.room or settings.max_tokens, settings.format == "chat"
+    if room is not None and chat:
+        body["max_completion_tokens"] = room
+        # Older servers know only this name, which api.openai.com refuses for newer models.
+        body |= {} if settings.base_url is None else {"max_tokens": room}
+    if call.schema is not None and settings.json_schema:
+        # Beside the SDK's own `response_format`, which parses at 5 ms of CPU a call and raises
+        # on an answer that was cut off.
+        body["response_format"] = response_format(call.schema)
+    chosen = {
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "n": call.n if call.n > 1 else None,
+        "seed": call.sample if settings.send_seed else None,
+        "stop": list(call.stop) or None,
+        "max_tokens": None if chat else room or ROOM_FOR_TEXT,
+    }
+    options: dict[str, Any] = {
+        name: value
+        for name, value in {**chosen, **more}.items()
+        if value is not None and name not in left_out
+    }
+    body |= options.pop("extra_body", None) or {}
+    body = {name: value for name, value in body.items() if name not in left_out}
+    return options | ({"extra_body": body} if body else {})
 
 
 def completion_of(

@@ -97,7 +97,7 @@ def merged(messages: Sequence[Message]) -> tuple[Message, ...]:
 class TransportError(Exception):
     """A call got no usable reply. The text is one line without secrets."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each says one thing of what went wrong
         self,
         reason: str,
         *,
