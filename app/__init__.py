@@ -1,7 +1,8 @@
 """Aligns a language model at inference time by searching for its prompt.
 
 `await drpo.optimize("search=greedy", "seed=1")` runs a search; `drpo.optimize_blocking` is the same
-for code without an event loop. Public names are loaded when first used: `import drpo` is fast.
+for code without an event loop. `drpo.load("artifact.json")` is the model that came of one, aligned.
+Public names are loaded when first used: `import drpo` is fast.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from drpo.aligned import AlignedModel, load
     from drpo.api import (
         Result,
         align,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlignedModel",
     "BadInput",
     "BudgetReached",
     "DrpoError",
@@ -45,12 +48,14 @@ __all__ = [
     "align",
     "align_blocking",
     "estimate",
+    "load",
     "optimize",
     "optimize_blocking",
     "resume",
     "resume_blocking",
 ]
 
+_ALIGNED = ("AlignedModel", "load")
 _API = (
     "Estimate",
     "Result",
@@ -67,4 +72,8 @@ _API = (
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'drpo' has no attribute {name!r}")
-    return getattr(import_module("drpo.api" if name in _API else "drpo.graph.errors"), name)
+    if name in _ALIGNED:
+        module = "drpo.aligned"
+    else:
+        module = "drpo.api" if name in _API else "drpo.graph.errors"
+    return getattr(import_module(module), name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -39,7 +40,18 @@ Run = Annotated[
     str | None,
     typer.Argument(metavar="RUN", help="The run's id, or its beginning; else the newest."),
 ]
+ArtifactOrRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ARTIFACT", help="A file that drpo export wrote, or a run; else the newest run."
+    ),
+]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option("--trust", metavar="NAME", help="A model, a server, ... that it may use."),
+]
 DEFAULT_RUNS = Path("runs")
+VERBS = "init optimize align estimate resume fork replay runs show export chat serve doctor rm"
 
 
 @app.command()
@@ -320,6 +332,137 @@ def show(
         print_trace(told, nodes)
 
 
+@app.command()
+def export(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN",
+            help="The run's id, or its beginning; else the newest. Or an artifact, FILE.json.",
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["json", "text", "markdown", "openai", "langchain", "dpo"],
+        typer.Option("--format", help="What to make of it."),
+    ] = "json",
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Where to; else to standard output."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+    query: Annotated[
+        str | None,
+        typer.Option("--query", metavar="TEXT", help="openai, langchain: examples for this query."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", min=0, max=4, help="dpo: least difference of rewards.")
+    ] = 0.5,
+    include_harmful: Annotated[
+        bool, typer.Option("--include-harmful", help="dpo: also queries tagged as harmful.")
+    ] = False,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option("--trust", metavar="NAME", help="A model or server that it may use."),
+    ] = None,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Write what a run found as an artifact, or for another tool: a prompt, a request, pairs."""
+    from drpo.export import Form
+    from drpo.export import export as write
+
+    read_env()
+    wanted = Form(form, query, margin, harmful=include_harmful, trusted=trust or ())
+    write(wanted, run, runs=runs, out=out, force=force, say=_complain)
+
+
+@app.command()
+def chat(
+    artifact: ArtifactOrRun = None,
+    message: Annotated[
+        str | None, typer.Option("-m", "--message", metavar="TEXT", help="Ask this, and end.")
+    ] = None,
+    trust: Trust = None,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Talk with the aligned model; /why shows the examples and the prompt of an answer."""
+    with starting():
+        from drpo.aligned import aligned
+        from drpo.chat import HELP, converse, once
+        from drpo.provenance import artifact_named
+
+        read_env()
+        found = artifact_named(artifact, runs, say=_complain)
+        model = aligned(found, trusted=trust or ())
+    with model:
+        if message is not None:
+            once(model, message, _write)
+            return
+        asks = sys.stdin.isatty()
+        if asks:
+            # Arrow keys and a history of what was typed; it is not there on every system.
+            with suppress(ImportError):
+                import readline  # noqa: F401 - importing it is what it takes
+            typer.echo(f"The aligned {found.target.model}. {HELP}", err=True)
+        converse(model, lambda: input("> " if asks else ""), _write)
+        if asks:
+            typer.echo(err=True)
+
+
+@app.command()
+def serve(
+    artifact: ArtifactOrRun = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; off this machine, it takes a token.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")
+    ] = 8000,
+    token_env: Annotated[
+        str | None,
+        typer.Option(
+            "--token-env",
+            metavar="NAME",
+            help="The variable with the token that clients send; else DRPO_SERVE_TOKEN.",
+        ),
+    ] = None,
+    in_flight: Annotated[
+        int, typer.Option("--in-flight", min=1, help="Requests that are answered at once.")
+    ] = 64,
+    per_minute: Annotated[
+        int, typer.Option("--per-minute", min=1, help="Requests that are taken in a minute.")
+    ] = 600,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="A line for each request, without its texts.")
+    ] = False,
+    trust: Trust = None,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Serve the aligned model to any client of OpenAI's: change its base URL to this."""
+    with starting():
+        from drpo import serve as serving
+        from drpo.aligned import aligned
+        from drpo.provenance import artifact_named
+
+        read_env()
+        token = serving.token_for(host, token_env)
+        model = aligned(artifact_named(artifact, runs, say=_complain), trusted=trust or ())
+
+    def heard(url: str) -> None:
+        key = "any key" if token is None else "the token as key"
+        typer.echo(f"{url} serves the aligned {model.artifact.target.model}; {key}")
+
+    serving.serve(
+        model,
+        host=host,
+        port=port,
+        token=token,
+        caps=serving.Caps(in_flight=in_flight, per_minute=per_minute),
+        heard=heard,
+        say=_complain if verbose else None,
+    )
+    typer.echo("stopped")
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
@@ -370,7 +513,7 @@ def _completion(words: list[str]) -> int:
     line = os.environ.get("COMP_LINE", "")
     verb, _, rest = line.removeprefix("drpo").lstrip().partition(" ")
     if verb not in ("optimize", "align", "estimate"):
-        typer.echo("init optimize align estimate resume fork replay runs show doctor rm")
+        typer.echo(VERBS)
         return 0
     os.environ["COMP_LINE"] = f"drpo {rest}"
     return _exit_code(["optimize", *words])
@@ -388,6 +531,11 @@ def read_env() -> None:
         raise BadInput(f".env: it is not UTF-8 (byte {error.start})") from None
     except (OSError, ValueError) as error:
         raise BadInput(f".env: {error}") from None
+
+
+def _write(text: str) -> None:
+    """At once, as it is."""
+    typer.echo(text, nl=False)
 
 
 def _complain(text: str) -> None:

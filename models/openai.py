@@ -9,15 +9,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import warnings
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import httpx2
 import openai
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.outputs import ChatResult, LLMResult
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    ChatResult,
+    GenerationChunk,
+    LLMResult,
+)
 from langchain_openai import ChatOpenAI, OpenAI
 from pydantic import SecretStr
 
@@ -35,10 +44,11 @@ from drpo.models.provider import (
     merged,
     too_late,
 )
-from drpo.models.turns import one_text, storable, turns_of
+from drpo.models.turns import merged_turns, one_text, storable, turns_of
 
 ROOM_FOR_TEXT = 1024
 """Tokens of a text to continue where the settings name none: the protocol's own default is 16."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 THINKING = ("reasoning_content", "reasoning")
 """Where servers put what a model thought, beside its answer."""
 
@@ -83,6 +93,12 @@ class _Model(Protocol):
     """Chat or text: what both classes of langchain-openai offer."""
 
     async def generate(self, messages: Sequence[Message], **options: Any) -> LLMResult: ...
+
+    async def answer(self, turns: Sequence[BaseMessage], **options: Any) -> ChatResult: ...
+
+    def stream(
+        self, turns: Sequence[BaseMessage], **options: Any
+    ) -> AsyncIterator[ChatGenerationChunk]: ...
 
 
 class OpenAIProvider:
@@ -129,10 +145,50 @@ class OpenAIProvider:
         options = self._options(call)
         token = _sent.set([])
         try:
-            # The SDK's own limit starts anew with every byte that comes.
-            async with asyncio.timeout(self._settings.timeout_s):
-                result = await self._model.generate(messages, **options)
+            with self._explaining(options):
+                # The SDK's own limit starts anew with every byte that comes.
+                async with asyncio.timeout(self._settings.timeout_s):
+                    result = await self._model.generate(messages, **options)
             hashes = _sent.get()
+        finally:
+            _sent.reset(token)
+        return completion_of(result, call.stop, hashes[-1] if hashes else None)
+
+    async def answer(
+        self,
+        turns: Sequence[BaseMessage],
+        call: Call,
+        more: Mapping[str, Any],
+        without: Collection[str] = (),
+    ) -> ChatResult:
+        """The answer to turns of LangChain, asked as `complete` asks.
+
+        `more` are the asker's own options, e.g. tools; `without` is left out of this request alone.
+        Raises TransportError.
+        """
+        options = self._options(call, more, without)
+        with self._explaining(options):
+            async with asyncio.timeout(self._settings.timeout_s):
+                return await self._model.answer(self._turns(turns, without), **options)
+
+    async def stream(
+        self,
+        turns: Sequence[BaseMessage],
+        call: Call,
+        more: Mapping[str, Any],
+        without: Collection[str] = (),
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        """The same bit by bit; the request says `stream` and nothing else beside."""
+        options = self._options(call, more, without)
+        with self._explaining(options):
+            async for chunk in self._model.stream(self._turns(turns, without), **options):
+                yield chunk
+
+    @contextmanager
+    def _explaining(self, options: Mapping[str, Any]) -> Iterator[None]:
+        """What goes wrong with a request is a TransportError."""
+        try:
+            yield
         except TimeoutError:
             raise too_late(self._settings.timeout_s) from None
         except openai.APIError as error:
@@ -141,37 +197,50 @@ class OpenAIProvider:
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             # langchain-openai on an error object, or on HTML, that came with status 200.
             raise explained(error, self._settings, (), self._secrets) from None
-        finally:
-            _sent.reset(token)
-        return completion_of(result, call.stop, hashes[-1] if hashes else None)
 
-    def _options(self, call: Call) -> dict[str, Any]:
-        """What the request says beside its messages, less what the server does not take."""
-        settings, body = self._settings, dict[str, Any]()
-        room, chat = call.room or settings.max_tokens, settings.format == "chat"
-        if room is not None and chat:
-            body["max_completion_tokens"] = room
-            # Older servers know only this name, which api.openai.com refuses for newer models.
-            body |= {} if settings.base_url is None else {"max_tokens": room}
-        if call.schema is not None and settings.json_schema:
-            # Beside the SDK's own `response_format`, which parses at 5 ms of CPU a call and raises
-            # on an answer that was cut off.
-            body["response_format"] = response_format(call.schema)
-        chosen = {
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-            "n": call.n if call.n > 1 else None,
-            "seed": call.sample if settings.send_seed else None,
-            "stop": list(call.stop) or None,
-            "max_tokens": None if chat else room or ROOM_FOR_TEXT,
-        }
-        options: dict[str, Any] = {
-            name: value
-            for name, value in chosen.items()
-            if value is not None and name not in self._left_out
-        }
-        body = {name: value for name, value in body.items() if name not in self._left_out}
-        return options | ({"extra_body": body} if body else {})
+    def _turns(self, turns: Sequence[BaseMessage], without: Collection[str]) -> list[BaseMessage]:
+        return merged_turns(turns) if "system" in {*self._left_out, *without} else list(turns)
+
+    def _options(
+        self, call: Call, more: Mapping[str, Any] = NOTHING, without: Collection[str] = ()
+    ) -> dict[str, Any]:
+        return options_of(self._settings, call, more, left_out={*self._left_out, *without})
+
+
+def options_of(
+    settings: OpenAISettings,
+    call: Call,
+    more: Mapping[str, Any] = NOTHING,
+    *,
+    left_out: Collection[str] = (),
+) -> dict[str, Any]:
+    """What the request says beside its messages, less what the server does not take."""
+    body = dict[str, Any]()
+    room, chat = call.room or settings.max_tokens, settings.format == "chat"
+    if room is not None and chat:
+        body["max_completion_tokens"] = room
+        # Older servers know only this name, which api.openai.com refuses for newer models.
+        body |= {} if settings.base_url is None else {"max_tokens": room}
+    if call.schema is not None and settings.json_schema:
+        # Beside the SDK's own `response_format`, which parses at 5 ms of CPU a call and raises
+        # on an answer that was cut off.
+        body["response_format"] = response_format(call.schema)
+    chosen = {
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "n": call.n if call.n > 1 else None,
+        "seed": call.sample if settings.send_seed else None,
+        "stop": list(call.stop) or None,
+        "max_tokens": None if chat else room or ROOM_FOR_TEXT,
+    }
+    options: dict[str, Any] = {
+        name: value
+        for name, value in {**chosen, **more}.items()
+        if value is not None and name not in left_out
+    }
+    body |= options.pop("extra_body", None) or {}
+    body = {name: value for name, value in body.items() if name not in left_out}
+    return options | ({"extra_body": body} if body else {})
 
 
 def completion_of(
@@ -204,7 +273,20 @@ class _AsItCame(ChatOpenAI):
         extra = payload.pop("extra_body", None) or {}
         # The SDK walks what it knows through its typed dicts, at a fifth of the CPU of a call, and
         # finds nothing to change; what is in `extra_body` is sent as it is.
-        return {"model": self.model_name, "messages": [], "extra_body": payload | extra}
+        # It has to know of `stream` itself, which is how it reads the reply.
+        streams = {"stream": True} if payload.get("stream") else {}
+        body = {"model": self.model_name, "messages": [], "extra_body": payload | extra}
+        return body | streams
+
+    async def answer(self, turns: Sequence[BaseMessage], **options: Any) -> ChatResult:
+        """As it is asked by itself, without callbacks."""
+        return await self._agenerate(list(turns), **options)
+
+    def bits(
+        self, turns: Sequence[BaseMessage], **options: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        """The same bit by bit."""
+        return self._astream(list(turns), **options)
 
     def _create_chat_result(
         self, response: Any, generation_info: dict[str, Any] | None = None
@@ -231,6 +313,17 @@ def _of(said: Any, name: str) -> Any:
     return said.get(name) if isinstance(said, Mapping) else getattr(said, name, None)
 
 
+class _BitByBit(OpenAI):
+    """Streams the answer to the very request that it is asked with otherwise."""
+
+    async def bits(self, prompt: str, **options: Any) -> AsyncIterator[GenerationChunk]:
+        """Of one text."""
+        # OpenAI sends the prompt in a list, but not where it streams.
+        prompts: Any = [prompt]
+        async for chunk in self._astream(prompts, **options):
+            yield chunk
+
+
 class _Chat:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._model = _AsItCame(**options)
@@ -238,13 +331,47 @@ class _Chat:
     async def generate(self, messages: Sequence[Message], **options: Any) -> LLMResult:
         return await self._model.agenerate([turns_of(messages)], **options)
 
+    async def answer(self, turns: Sequence[BaseMessage], **options: Any) -> ChatResult:
+        return await self._model.answer(turns, **options)
+
+    def stream(
+        self, turns: Sequence[BaseMessage], **options: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        return self._model.bits(turns, **options)
+
 
 class _Text:
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._model = OpenAI(**options)
+        self._model = _BitByBit(**options)
 
     async def generate(self, messages: Sequence[Message], **options: Any) -> LLMResult:
         return await self._model.agenerate([one_text(messages)], **options)
+
+    async def answer(self, turns: Sequence[BaseMessage], **options: Any) -> ChatResult:
+        result = await self._model.agenerate([_joined(turns)], **options)
+        [generation] = result.generations[0]
+        usage = (result.llm_output or {}).get("token_usage") or {}
+        message = AIMessage(generation.text, usage_metadata=_usage(usage))
+        info = generation.generation_info
+        return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
+
+    async def stream(
+        self, turns: Sequence[BaseMessage], **options: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for bit in self._model.bits(_joined(turns), **options):
+            message = AIMessageChunk(content=bit.text)
+            yield ChatGenerationChunk(message=message, generation_info=bit.generation_info)
+
+
+def _joined(turns: Sequence[BaseMessage]) -> str:
+    return one_text([Message("user", str(turn.text)) for turn in turns])
+
+
+def _usage(said: Mapping[str, Any]) -> UsageMetadata | None:
+    asked, answered = said.get("prompt_tokens"), said.get("completion_tokens")
+    if asked is None or answered is None:
+        return None
+    return UsageMetadata(input_tokens=asked, output_tokens=answered, total_tokens=asked + answered)
 
 
 def _cached(usage: Mapping[str, Any]) -> int:

@@ -38,19 +38,25 @@ def check_providers(settings: ModelsSettings, trusted: Collection[str] | None = 
     for settings that the user's own command made.
     """
     for role in ROLES:
-        chosen: AnyModelSettings = getattr(settings, role)
-        match chosen:
-            case OpenAISettings() | HFEndpointSettings():
-                api_key(chosen)
-                header_values(chosen)
-            case LocalSettings():
-                local.check_local(chosen, role)
-            case LangchainSettings():
-                from drpo.models import langchain  # noqa: PLC0415 - see above
+        check_provider(getattr(settings, role), role, trusted)
 
-                langchain.check_langchain(chosen, role, trusted)
-            case SandboxSettings():
-                Sandbox(chosen, role)
+
+def check_provider(
+    chosen: AnyModelSettings, role: Role, trusted: Collection[str] | None = None
+) -> None:
+    """The same for one role."""
+    match chosen:
+        case OpenAISettings() | HFEndpointSettings():
+            api_key(chosen)
+            header_values(chosen)
+        case LocalSettings():
+            local.check_local(chosen, role)
+        case LangchainSettings():
+            from drpo.models import langchain  # noqa: PLC0415 - see above
+
+            langchain.check_langchain(chosen, role, trusted)
+        case SandboxSettings():
+            Sandbox(chosen, role)
 
 
 class Silent:
@@ -118,10 +124,12 @@ async def open_providers(
 
 
 @asynccontextmanager
-async def open_provider(chosen: AnyModelSettings, role: Role) -> AsyncIterator[Provider]:
-    """Of one role by itself. Raises BadInput or ProviderRefused."""
+async def open_provider(
+    chosen: AnyModelSettings, role: Role, trusted: Collection[str] | None = None
+) -> AsyncIterator[Provider]:
+    """Of one role by itself, `trusted` as above. Raises BadInput or ProviderRefused."""
     async with AsyncExitStack() as stack:
-        yield await _Opening(stack).provider(chosen, role)
+        yield await _Opening(stack, trusted).provider(chosen, role)
 
 
 class _Opening:

@@ -65,14 +65,15 @@ VALUES: Mapping[str, frozenset[str]] = {
 class JinjaTemplates:
     """The shipped templates, a user's folder standing in for any of them."""
 
-    def __init__(self, folder: str | None = None) -> None:
-        """Read and compile every template.
+    def __init__(self, folder: str | None = None, sources: Mapping[str, str] | None = None) -> None:
+        """Read and compile every template; `sources`, by name, stand in for any of them, too.
 
         Raises BadInput for a folder or file that cannot be used.
         """
         self._sources = {name: _shipped(name) for name in BLOCKS}
         if folder is not None:
             self._sources |= _overrides(Path(folder))
+        self._sources |= sources or {}
         environment = ImmutableSandboxedEnvironment(
             loader=DictLoader(self._sources),
             undefined=StrictUndefined,
@@ -94,6 +95,10 @@ class JinjaTemplates:
             return "".join(template.blocks[block](template.new_context(values)))
         except TemplateError as error:
             raise BadInput(f"template {name}.jinja, block {block!r}: {error}") from None
+
+    def source(self, name: str) -> str:
+        """Of one template."""
+        return self._sources[name]
 
     def hashes(self) -> dict[str, str]:
         """sha256 of each template's source, by name."""

@@ -19,6 +19,44 @@ CUT: frozenset[Outcome] = frozenset({"truncated"})
 """Where the user says so, also this."""
 
 
+class Wording:
+    """How prompts, examples and a conversation become what the model is sent."""
+
+    def __init__(self, templates: Templates, style: Literal["chat", "text"] = "chat") -> None:
+        """Base models take `text`."""
+        self.style: Literal["chat", "text"] = style
+        self._templates = templates
+
+    def messages(
+        self, prompts: Prompts, turns: Sequence[Message], examples: Sequence[Example]
+    ) -> tuple[Message, ...]:
+        """All of it, `turns` being those of the query."""
+        if self.style == "chat":
+            return (*self.head(prompts, examples), *turns)
+        text = self._templates.block(
+            "target_text", "text", prompts=prompts, examples=examples, turns=turns
+        )
+        return (Message("user", text),)
+
+    def head(self, prompts: Prompts, examples: Sequence[Example]) -> tuple[Message, ...]:
+        """For a chat model, what comes before the turns of the query."""
+
+        def turn(role: Literal["user", "assistant"], example: Example) -> Message:
+            block = f"example_{role}"
+            return Message(role, self._templates.block("target_chat", block, example=example))
+
+        system = self._templates.block("target_chat", "system", prompts=prompts)
+        shown = [turn(role, each) for each in examples for role in ("user", "assistant")]
+        return (Message("system", system), *shown)
+
+    def stop(self) -> tuple[str, ...]:
+        """Where a base model has to stop."""
+        if self.style == "chat":
+            return ()
+        lines = self._templates.block("target_text", "stop").splitlines()
+        return tuple(line for line in lines if line.strip())
+
+
 class ChatTarget:
     """Asks the target role for one answer."""
 
@@ -34,8 +72,7 @@ class ChatTarget:
         """Without a retriever, no examples."""
         self._fine = FINE | CUT if accept_truncated else FINE
         self._caller = caller
-        self._templates = templates
-        self._style = style
+        self._wording = Wording(templates, style)
         self._retriever = retriever
 
     async def run(self, prompts: Prompts, query: Query, place: Place) -> Answer[Sample]:
@@ -47,44 +84,17 @@ class ChatTarget:
         self, prompts: Prompts, query: Query, place: Place, examples: Sequence[Example] = ()
     ) -> Request[Sample]:
         """What the model is asked."""
-        written = self._chat if self._style == "chat" else self._text
-        messages = written(prompts, query, examples)
         return Request(
             role="target",
             level=place.level,
             candidate=place.candidate,
             query=place.query,
             sample=place.sample,
-            messages=messages,
+            messages=self._wording.messages(prompts, query.messages, examples),
             parse=partial(read_sample, fine=self._fine),
-            stop=self._stop(),
+            stop=self._wording.stop(),
             fine=self._fine,
         )
-
-    def _chat(
-        self, prompts: Prompts, query: Query, examples: Sequence[Example]
-    ) -> tuple[Message, ...]:
-        def turn(role: Literal["user", "assistant"], example: Example) -> Message:
-            block = f"example_{role}"
-            return Message(role, self._templates.block("target_chat", block, example=example))
-
-        system = self._templates.block("target_chat", "system", prompts=prompts)
-        shown = [turn(role, each) for each in examples for role in ("user", "assistant")]
-        return (Message("system", system), *shown, *query.messages)
-
-    def _text(
-        self, prompts: Prompts, query: Query, examples: Sequence[Example]
-    ) -> tuple[Message, ...]:
-        text = self._templates.block(
-            "target_text", "text", prompts=prompts, examples=examples, turns=query.messages
-        )
-        return (Message("user", text),)
-
-    def _stop(self) -> tuple[str, ...]:
-        if self._style == "chat":
-            return ()
-        lines = self._templates.block("target_text", "stop").splitlines()
-        return tuple(line for line in lines if line.strip())
 
 
 def read_sample(reply: Reply, *, fine: Container[Outcome] = FINE) -> Sample:

@@ -12,6 +12,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 import resource
 import signal
 import socket
@@ -19,7 +20,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -350,6 +351,9 @@ class OpenAIServer:
                 await asyncio.sleep(remaining)
             if fault is not None:
                 return await self._fail(request, fault, asked, payload)
+            if body.get("stream"):
+                usage = bool((body.get("stream_options") or {}).get("include_usage"))
+                return await self._stream(request, payload, seen, usage=usage)
             return await self._answer(request, payload, seen)
         finally:
             self.in_flight -= 1
@@ -394,6 +398,23 @@ class OpenAIServer:
         response = _json(payload)
         try:
             await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            return response
+        seen.done = True
+        self._write({"sha256": seen.sha256, "done": True})
+        return response
+
+    async def _stream(
+        self, request: web.Request, payload: Mapping[str, Any], seen: Seen, *, usage: bool
+    ) -> web.StreamResponse:
+        """The same words one by one."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        try:
+            await response.prepare(request)
+            for event in _events(payload, usage=usage):
+                await response.write(f"data: {json.dumps(event)}\n\n".encode())
+            await response.write(b"data: [DONE]\n\n")
             await response.write_eof()
         except ConnectionError:
             return response
@@ -453,6 +474,26 @@ def _scripted(asked: Asked, script: Script) -> dict[str, Any]:
             if script.refusal is not None:
                 choice["message"]["content"] = None
     return _envelope(asked, choices, (script.text + "".join(script.reasoning.values())) * count)
+
+
+def _events(payload: Mapping[str, Any], *, usage: bool) -> Iterator[dict[str, Any]]:
+    """A reply as the bits of a stream."""
+    [choice] = payload["choices"]
+    chat = "message" in choice
+    text = str((choice["message"]["content"] if chat else choice["text"]) or "")
+    kind = "chat.completion.chunk" if chat else payload["object"]
+    around = {**payload, "object": kind}
+    around.pop("usage", None)
+    bits = re.findall(r"\s*\S+|\s+$", text)
+    for at, bit in enumerate(bits):
+        role = {} if at else {"role": "assistant"}
+        said = {"delta": {**role, "content": bit}} if chat else {"text": bit}
+        yield {**around, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": None}]}
+    end = {"delta": {}} if chat else {"text": ""}
+    reason = choice["finish_reason"]
+    yield {**around, "choices": [{"index": 0, **end, "logprobs": None, "finish_reason": reason}]}
+    if usage:
+        yield {**around, "choices": [], "usage": payload.get("usage")}
 
 
 def _choice(asked: Asked, index: int, content: str) -> dict[str, Any]:
@@ -574,8 +615,8 @@ def _asked(raw: bytes, body: dict[str, Any], *, chat: bool) -> Asked:
     n = body.get("n") or 1
     if not isinstance(n, int) or n < 1:
         raise BadRequest(f"n: {n!r} is no number of choices")
-    if body.get("stream"):
-        raise BadRequest("stream: this server sends whole replies only")
+    if body.get("stream") and n > 1:
+        raise BadRequest("stream: this server streams one choice only")
     texts = (_conversation(body.get("messages")),) if chat else _prompt(body.get("prompt"))
     stop = body.get("stop") or ()
     model = str(body.get("model", ""))

@@ -276,10 +276,9 @@ async def test_usage(session: aiohttp.ClientSession) -> None:
     "body",
     [
         {"messages": []},
-        {"messages": TARGET_TURNS, "stream": True},
         {"messages": TARGET_TURNS, "n": "2"},
     ],
-    ids=["messages", "stream", "n"],
+    ids=["messages", "n"],
 )
 async def test_bad_request(session: aiohttp.ClientSession, body: Mapping[str, Any]) -> None:
     """What the server cannot answer is an error object, and is not counted."""

@@ -1,0 +1,119 @@
+"""The page about an artifact for people, in Markdown: prompts, examples, what was measured.
+
+Whatever a model or a user wrote stands in fences that it cannot close, where nothing is markup.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from drpo.artifact import Artifact, Confirmed, Provenance
+from drpo.render import dollars, plain
+
+SIMULATED = (
+    "> **Simulated.** At least one role was played by drpo's sandbox. The prompt was found for a "
+    "simulated model, and what is said below of its worth means nothing for a real one."
+)
+
+
+def page_of(artifact: Artifact) -> str:
+    """The whole page."""
+    return "\n".join(_lines(artifact))
+
+
+def _lines(artifact: Artifact) -> Iterator[str]:
+    told = artifact.provenance
+    yield "# Aligned prompt\n"
+    if told.simulated:
+        yield f"{SIMULATED}\n"
+    for name, text in artifact.prompts.items():
+        if len(artifact.prompts) > 1:
+            yield f"## Prompt {_code(name)}\n"
+        yield f"{_fenced(text)}\n"
+    yield from _examples(artifact)
+    yield "## What was measured\n"
+    yield f"{_measured(told)}\n"
+    yield from _origin(artifact)
+
+
+def _examples(artifact: Artifact) -> Iterator[str]:
+    if not artifact.examples:
+        return
+    settings = artifact.retrieval
+    most = min(settings.k, len(artifact.examples))
+    yield "## Examples\n"
+    if most:
+        yield f"Before a query the model is shown the {most} of these that are most like it.\n"
+    else:
+        yield "The model is shown none of these (k = 0).\n"
+    for number, each in enumerate(artifact.examples, 1):
+        yield f"### Example {number}\n"
+        yield f"Query:\n\n{_fenced(each.query)}\n"
+        yield f"Answer:\n\n{_fenced(each.answer)}\n"
+
+
+def _measured(told: Provenance) -> str:
+    if told.confirm is not None:
+        return _confirmed(told.confirm)
+    said = (
+        "Nothing was confirmed: this is the best prompt of a search, chosen by the same queries "
+        "that it was found with."
+    )
+    if told.found.path_value is not None:
+        said += (
+            f" The mean reward on its path was {told.found.path_value:.2f} of 5. That is no "
+            "estimate of how good it is on other queries, nor of what it gained."
+        )
+    return f"{said} `drpo align` tests the gain on queries that the search never saw."
+
+
+def _confirmed(found: Confirmed) -> str:
+    direction = "better" if found.estimate >= 0 else "worse"
+    said = (
+        f"On {found.n:,} queries that the search never saw, answers were judged "
+        f"{abs(found.estimate):.2f} points {direction} (on the scale 1-5) than those under the "
+        f"prompt that the search began with; p = {found.p:.3g}, one-sided."
+    )
+    if found.interval is None:
+        said += " There are too few queries that differ for an interval."
+    else:
+        low, high = found.interval
+        said += f" 95 % interval: {low:+.2f} to {high:+.2f}."
+    if found.exploratory:
+        said += (
+            " **Exploratory:** these queries had been used for a test before, so this p says less "
+            "than it seems to."
+        )
+    return said
+
+
+def _origin(artifact: Artifact) -> Iterator[str]:
+    told = artifact.provenance
+    cost = "unknown" if told.cost_usd is None else dollars(told.cost_usd)
+    yield "## Where it comes from\n"
+    yield f"- Run: {_code(told.run_id)}, {_code(told.status)}, made {_code(told.date)}"
+    yield f"- drpo {_code(told.drpo_version)}, seed {told.seed}"
+    for role, model in told.models.items():
+        yield f"- {role}: {_code(model.model)} ({_code(model.provider)})"
+    yield f"- Model calls: {sum(told.calls.values()):,}; cost: {cost}"
+    yield f"- sha256 of the queries: {_code(told.data_sha256)}"
+    yield f"- sha256 of the artifact's content: {_code(artifact.content_sha256)}"
+    yield ""
+
+
+def _fenced(text: str) -> str:
+    """As it is, between fences that are longer than any in it."""
+    text = plain(text.replace("\r\n", "\n"))
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _code(text: str) -> str:
+    """In a line, where nothing is markup."""
+    text = " ".join(plain(text).split())
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    ticks = "`" * (longest + 1)
+    inner = f" {text} " if "`" in text else text
+    return f"{ticks}{inner}{ticks}"

@@ -1,0 +1,186 @@
+"""An artifact out of a run's file, with where it comes from.
+
+Reads only. What an alignment run made of itself stands in the file as it is; of any other run it is
+the best prompt so far.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from sqlite_utils import Database
+
+from drpo.artifact import (
+    Artifact,
+    Confirmed,
+    Found,
+    ModelName,
+    Provenance,
+    read_artifact,
+    sealed,
+)
+from drpo.checkpoints.reader import summary
+from drpo.checkpoints.rows import dumps, query_of, query_row
+from drpo.checkpoints.runs import find_run, is_file, reading, stored_examples
+from drpo.conf.schema import FROM_ENVIRONMENT, Settings
+from drpo.graph.errors import BadInput
+from drpo.graph.values import ROLES, Example
+from drpo.nodes.prompts import JinjaTemplates
+from drpo.nodes.target import Wording
+from drpo.settings import stored_settings
+
+FINDING = "artifact"
+"""Name of the row of the table `finding` in which an alignment run keeps its own."""
+TEMPLATES = ("target_chat", "target_text")
+CENTS = 6
+"""Decimals of a sum of dollars: the order of its parts shows in the last ones."""
+
+
+def artifact_named(
+    name: str | None, runs: Path, *, say: Callable[[str], None] = lambda _: None
+) -> Artifact:
+    """The one in a file, or of the run whose id begins so, or of the newest run. Raises BadInput.
+
+    `say` is told as by `find_run`.
+    """
+    if name is not None and (name.endswith(".json") or os.sep in name or is_file(Path(name))):
+        return read_artifact(name)
+    return artifact_of_run(find_run(runs, name, say=say))
+
+
+def artifact_of_run(path: Path) -> Artifact:
+    """Of a finished or paused run. Raises BadInput where it has no prompt yet."""
+    with reading(path) as db:
+        stored = _stored(db)
+        examples = tuple(stored_examples(db))
+    if stored is not None:
+        try:
+            return Artifact.model_validate_json(stored)
+        except ValidationError:
+            raise BadInput(f"{path}: the artifact in it is damaged; see `drpo doctor`") from None
+    return artifact_with(path, examples=examples)
+
+
+def artifact_with(
+    path: Path,
+    *,
+    prompts: Mapping[str, str] | None = None,
+    candidate: int | None = None,
+    examples: Sequence[Example] = (),
+    confirm: Confirmed | None = None,
+    status: str | None = None,
+) -> Artifact:
+    """Of a run, `prompts` (of `candidate`) and `status` being the run's own where none are given.
+
+    Raises BadInput where the run has no prompt yet, or its templates are not to be had.
+    """
+    told = summary(path, with_tree=False)
+    best = told["best"]
+    if best is None:
+        raise BadInput(f"run {told['run_id']} has finished no level yet, so it has no prompt")
+    with reading(path) as db:
+        row = next(db.query("select * from run"))
+        data = hashlib.sha256()
+        for each in db.query("select * from query order by ordinal"):
+            data.update(dumps(query_row(query_of(each))).encode())
+        level = _level_of(db, candidate) if candidate is not None else best["level"]
+    settings = stored_settings(told["run_id"], row["settings"])
+    known = json.loads(row["fingerprint"]).get("templates", {})
+    mine = candidate in (None, best["candidate"])
+    provenance = Provenance(
+        run_id=told["run_id"],
+        drpo_version=row["drpo_version"],
+        date=row["created_at"],
+        status=status or told["status"],
+        seed=settings.seed,
+        settings=shareable(settings.model_dump(mode="json", by_alias=True)),
+        data_sha256=data.hexdigest(),
+        models={role: _name(settings, role) for role in ROLES},
+        simulated=any(_name(settings, role).provider == "sandbox" for role in ROLES),
+        found=Found(
+            candidate=best["candidate"] if candidate is None else candidate,
+            level=level,
+            path_value=best["path_value"] if mine else None,
+        ),
+        confirm=confirm,
+        calls={role: told["calls"][role]["new"] for role in ROLES},
+        cost_usd=None if told["cost_usd"] is None else round(told["cost_usd"], CENTS),
+    )
+    target = settings.models.target
+    content = {
+        "prompts": dict(prompts or best["prompts"]),
+        "examples": [{"query": each.query, "answer": each.answer} for each in examples],
+        "retrieval": shareable(settings.retrieval.model_dump(mode="json") | {"path": None}),
+        "chat": _chat(settings, known),
+        "target": shareable(target.model_dump(mode="json", by_alias=True)),
+        "left_out": told["left_out"].get("target", []),
+    }
+    return sealed(content, provenance)
+
+
+def _stored(db: Database) -> str | None:
+    if "finding" not in db.table_names():
+        return None
+    rows = db.query("select body from finding where name = ?", [FINDING])
+    return next((str(row["body"]) for row in rows), None)
+
+
+def _level_of(db: Database, candidate: int) -> int:
+    [row] = db.query("select level from candidate where id = ?", [candidate])
+    return int(row["level"])
+
+
+def _name(settings: Settings, role: str) -> ModelName:
+    model = getattr(settings.models, role)
+    return ModelName(provider=model.provider, model=model.model)
+
+
+def _chat(settings: Settings, known: Mapping[str, str]) -> dict[str, Any]:
+    """How the run's target is written to; a source only where drpo does not bring it."""
+    folder, shipped = settings.prompts.folder, JinjaTemplates().hashes()
+    mine = {name: known.get(name, shipped[name]) for name in TEMPLATES}
+    own = [name for name in TEMPLATES if mine[name] != shipped[name]]
+    templates = JinjaTemplates(folder if own else None)
+    for name in own:
+        if templates.hashes()[name] != mine[name]:
+            where = f"changed in {folder!r}" if folder else "another in this version of drpo"
+            raise BadInput(
+                f"the template {name}.jinja that the run's target was asked with is {where}; "
+                f"its sha256 was {mine[name]}"
+            )
+    style = settings.models.target.format
+    return {
+        "format": style,
+        "stop": Wording(templates, style).stop(),
+        "templates": {
+            name: {"sha256": mine[name], "source": templates.source(name) if name in own else None}
+            for name in TEMPLATES
+        },
+    }
+
+
+def shareable(values: Any) -> Any:
+    """Settings for others to read: a header's value becomes the name of a variable it goes into."""
+    if isinstance(values, list):
+        return [shareable(each) for each in values]
+    if not isinstance(values, dict):
+        return values
+    return {
+        name: {header: _reference(header, value) for header, value in each.items()}
+        if name == "headers" and isinstance(each, dict)
+        else shareable(each)
+        for name, each in values.items()
+    }
+
+
+def _reference(header: str, value: str) -> str:
+    if value.startswith(FROM_ENVIRONMENT):
+        return value
+    return f"{FROM_ENVIRONMENT}DRPO_HEADER_{re.sub(r'[^A-Z0-9]', '_', header.upper())}"
