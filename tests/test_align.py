@@ -17,6 +17,7 @@ import drpo
 from drpo.checkpoints.doctor import examine
 from drpo.checkpoints.reader import summary
 from drpo.checkpoints.runs import run_paths
+from drpo.provenance import artifact_of_run
 
 SMALL = (
     "data.limit=40",
@@ -248,6 +249,27 @@ def test_ten_kills_over_all_stages_end_in_the_same(aligned: dict[str, Any], tmp_
     assert paid(told) == paid(aligned)
     for name in ("findings", "deployed", "examples", "tree_sha256"):
         assert told[name] == aligned[name]
+
+
+def test_its_artifact_is_what_was_confirmed(aligned: dict[str, Any]) -> None:
+    """With the result of the one test, and only the examples that were a part of it."""
+    artifact = artifact_of_run(Path(aligned["path"]))
+    assert dict(artifact.prompts) == aligned["deployed"]["prompts"]
+    assert bool(artifact.examples) == aligned["deployed"]["with_examples"]
+    confirm, found = artifact.provenance.confirm, aligned["findings"]["confirm"]
+    assert confirm is not None
+    assert (confirm.estimate, confirm.p, confirm.n) == (found["estimate"], found["p"], 16)
+    assert confirm.real == found["real"]
+    assert artifact.provenance.status == "done"
+
+
+def test_without_a_real_gain_the_artifact_is_the_root(tmp_path: Path) -> None:
+    """By itself, and it says so."""
+    artifact = artifact_of_run(Path(align(tmp_path, "validation.min_gain=4")["path"]))
+    assert dict(artifact.prompts) == {"system": "You are a helpful assistant."}
+    assert artifact.examples == ()
+    assert artifact.provenance.confirm is not None
+    assert not artifact.provenance.confirm.real
 
 
 def test_examples_by_themselves(tmp_path: Path, here: Here) -> None:
