@@ -2,8 +2,9 @@
 
 `python -m benchmarks.validation [--decisions 2000]` simulates the decision procedure and prints two
 tables; its exit code is 1 where false gains are not shown to stay below 6 %, or the power is below
-0.8. `python -m benchmarks.validation --spread FILE...` measures on recorded runs (drpo-replay/1)
-how far two prompts' rewards for one query lie apart.
+0.8. `--spread FILE...` measures on recorded runs (drpo-replay/1) how far two prompts' rewards for
+one query lie apart. `--null 200` makes so many whole alignments in the world where no prompt has an
+effect, and counts those that claim a gain.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import drpo
 from drpo.graph.errors import BadInput
 from drpo.graph.values import mean
 from drpo.models.recorded import RecordedRun
@@ -40,6 +43,17 @@ SEED = 1
 
 Rewards = NDArray[np.float64]
 """Candidate x query x sample, the root first; NaN where an answer is unscored."""
+
+
+NULL = (
+    "sandbox.world=null",
+    "data.limit=100",
+    "search=greedy",
+    "search.levels=4",
+    "examples.limit=3",
+    "examples.rounds=2",
+)
+"""A short alignment; forty queries confirm it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,12 +253,32 @@ def _root_mean(squares: Sequence[float]) -> float:
     return math.sqrt(mean(squares) or 0.0)
 
 
+def null_alignments(count: int, first: int) -> int:
+    """Prints how many of so many alignments in the null world claim a gain, and which."""
+    claimed = []
+    for seed in range(first, first + count):
+        with tempfile.TemporaryDirectory(prefix="drpo-null-") as runs:
+            told = drpo.align_blocking(*NULL, f"seed={seed}", runs=runs).summary
+        if told["findings"]["confirm"]["real"]:
+            claimed.append(seed)
+        print(f"seed {seed}: {len(claimed)} of {seed - first + 1}", file=sys.stderr, flush=True)
+    upper = upper_bound(len(claimed), count)
+    print("| alignments | claim a gain | 95 % upper bound | seeds |\n|---|---|---|---|")
+    print(f"| {count} | {len(claimed)} | {upper:.1%} | {', '.join(map(str, claimed)) or '-'} |")
+    return len(claimed)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--decisions", type=int, default=DECISIONS, help="in each cell")
     parser.add_argument("--spread", type=Path, nargs="+", metavar="FILE", help="recorded runs")
+    parser.add_argument("--null", type=int, metavar="RUNS", help="whole alignments")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first of them")
     chosen = parser.parse_args(arguments)
+    if chosen.null:
+        null_alignments(chosen.null, chosen.first)
+        return 0
     if chosen.spread:
         try:
             spread_table(chosen.spread)
