@@ -327,3 +327,14 @@ def test_it_says_what_the_data_can_show_before_anything_is_paid_for(here: Here) 
         more = ("--align",) if verb == "estimate" else ()
         said = here(verb, *SMALL, *more)
         assert "16 to confirm on, which can show a gain of" in said.stderr + said.stdout
+
+
+def test_m9_a_judge_that_says_nothing_pauses_every_stage(tmp_path: Path, here: Here) -> None:
+    """And is asked again once it is mended: here by what it says to the same questions."""
+    words = ("models.judge.dials={na: 1}", "examples.rounds=1")
+    ended = here("align", *SMALL, *words)
+    assert ended.returncode == 5, ended.stderr
+    assert "3 of 3 examples of level 0 failed" in ended.stderr
+    assert here("resume").returncode == 5
+    calls = json.loads(here("show", "--json").stdout)["calls"]
+    assert calls["judge"]["new"] == 12
