@@ -135,7 +135,7 @@ def p_value(differences: Sequence[float], seed: int) -> float:
     for row, first in zip(drawn, eights, strict=True):
         some = _subset_sums(moved[first : first + 8])
         sums += some[row & (len(some) - 1)]
-    return _at_most(float(np.count_nonzero(sums <= tie)) / _DRAWN)
+    return _at_most(int(np.count_nonzero(sums <= tie)) / _DRAWN)
 
 
 def _at_most(share: float) -> float:

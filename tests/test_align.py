@@ -338,3 +338,24 @@ def test_m9_a_judge_that_says_nothing_pauses_every_stage(tmp_path: Path, here: H
     assert here("resume").returncode == 5
     calls = json.loads(here("show", "--json").stdout)["calls"]
     assert calls["judge"]["new"] == 12
+
+
+def test_examples_of_another_run_are_taken_by_its_file(
+    aligned: dict[str, Any], tmp_path: Path
+) -> None:
+    """A finished stage need not be paid for again."""
+    words = (f"retrieval.path={aligned['path']}", "validation.challengers=1")
+    told = align(tmp_path / "runs", *words)
+    assert [each["answer"] for each in told["examples"]] == [
+        each["answer"] for each in aligned["examples"]
+    ]
+    assert rows(told, "select * from search where kind = 'example'") == []
+
+
+def test_stages_of_another_run_with_the_same_questions_are_free(
+    aligned: dict[str, Any], tmp_path: Path
+) -> None:
+    """Out of its ledger."""
+    told = align(tmp_path / "runs", f"ledger.reuse={aligned['path']}", "validation.min_gain=1")
+    assert sum(paid(told).values()) == 0
+    assert told["findings"]["confirm"]["estimate"] == aligned["findings"]["confirm"]["estimate"]

@@ -110,8 +110,10 @@ def test_drawn_signs_are_near_all_signs() -> None:
 
 
 def test_a_p_of_draws_is_never_zero() -> None:
-    """However clear the gain."""
-    assert 0 < decided([1.0 + 0.01 * at for at in range(200)]).p < 0.003
+    """However clear the gain; and it is a plain number, as every other, for storage."""
+    found = decided([1.0 + 0.01 * at for at in range(200)])
+    assert 0 < found.p < 0.003
+    assert {type(value) for value in (found.p, found.estimate, found.low, found.high)} == {float}
 
 
 def test_the_other_way_round_it_is_no_gain() -> None:
