@@ -400,7 +400,6 @@ async def test_a_stream_that_breaks_off_ends_with_an_error(
     server: OpenAIServer, simulated: Artifact
 ) -> None:
     """Which the client raises, after the bits that came."""
-    server.say_next("One two three.", times=2)
     server.fail_next(kind="cut")
     said = ""
     async with served(on(server, simulated)) as url, client_of(url) as client:
@@ -409,10 +408,10 @@ async def test_a_stream_that_breaks_off_ends_with_an_error(
             messages=HELLO,  # type: ignore[arg-type]
             stream=True,
         )
-        with pytest.raises(openai.APIError):
+        with pytest.raises(openai.APIError, match="the server"):
             async for bit in stream:
                 said += bit.choices[0].delta.content or ""
-    assert said.startswith("One")
+    assert said
 
 
 async def until(holds: Callable[[], bool]) -> None:
