@@ -243,7 +243,7 @@ async def _send(response: web.StreamResponse, event: dict[str, Any] | None) -> N
 
 async def _told(request: web.Request, problem: Refused) -> web.StreamResponse:
     """An error in place of the answer, or as the last of its bits."""
-    begun = request.get(STREAM)
+    begun: web.StreamResponse | None = request.get(STREAM)
     if begun is not None:
         await _send(begun, problem.body())
         return begun

@@ -496,8 +496,9 @@ def _events(payload: Mapping[str, Any], *, usage: bool) -> Iterator[dict[str, An
         said = {"delta": {**role, "content": bit}} if chat else {"text": bit}
         yield {**around, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": None}]}
     for at, call in enumerate(choice["message"].get("tool_calls") or () if chat else ()):
-        said = {"delta": {"role": "assistant", "tool_calls": [{"index": at, **call}]}}
-        yield {**around, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": None}]}
+        called = {"role": "assistant", "tool_calls": [{"index": at, **call}]}
+        bit_of_it = {"index": 0, "delta": called, "logprobs": None, "finish_reason": None}
+        yield {**around, "choices": [bit_of_it]}
     end = {"delta": {}} if chat else {"text": ""}
     reason = choice["finish_reason"]
     yield {**around, "choices": [{"index": 0, **end, "logprobs": None, "finish_reason": reason}]}

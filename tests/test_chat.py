@@ -148,12 +148,12 @@ def test_ctrl_c_before_an_answer_takes_the_question_back(artifact: Artifact) -> 
 
 def test_ctrl_c_at_the_prompt_says_how_to_end(artifact: Artifact) -> None:
     """And ends nothing."""
-    lines = iter([KeyboardInterrupt(), "Hello?"])
+    pressed = typed("^C", "Hello?")
 
     def ask() -> str:
-        line = next(lines, EOFError())
-        if isinstance(line, BaseException):
-            raise line
+        line = pressed()
+        if line == "^C":
+            raise KeyboardInterrupt
         return line
 
     shown: list[str] = []

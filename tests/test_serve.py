@@ -25,6 +25,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from openai_server import Kind, OpenAIServer
+from pydantic import SecretStr
 from test_aligned import EXAMPLES, asked_of_target, body, changed, run_on
 
 import drpo
@@ -35,7 +36,7 @@ from drpo.serve import Caps, Rate, Served, listening, token_for
 
 KEY = "sk-secret-0123456789"
 TOKEN = "a-token-of-24-characters"
-HELLO = [{"role": "user", "content": "Hello?"}]
+HELLO: Any = [{"role": "user", "content": "Hello?"}]
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +73,7 @@ async def served(artifact: Artifact, model: Any = None, **options: Any) -> Async
 
 @asynccontextmanager
 async def client_of(url: str, **options: Any) -> AsyncIterator[openai.AsyncOpenAI]:
-    given = {"api_key": "any", "max_retries": 0} | options
+    given: Any = {"api_key": "any", "max_retries": 0} | options
     async with openai.AsyncOpenAI(base_url=url, **given) as client:
         yield client
 
@@ -144,10 +145,10 @@ async def test_the_async_client_of_openai_runs_unchanged(
     server.say_next("One two three.", times=2)
     async with served(on(server, simulated)) as url, client_of(url) as client:
         [listed] = [each async for each in client.models.list()]
-        whole = await client.chat.completions.create(model="gpt-4o", messages=HELLO)  # type: ignore[arg-type]
+        whole = await client.chat.completions.create(model="gpt-4o", messages=HELLO)
         stream = await client.chat.completions.create(
             model="gpt-4o",
-            messages=HELLO,  # type: ignore[arg-type]
+            messages=HELLO,
             stream=True,
             stream_options={"include_usage": True},
         )
@@ -170,10 +171,10 @@ async def test_the_blocking_client_of_openai_runs_unchanged(
 
     def talk(url: str) -> tuple[str | None, str]:
         with openai.OpenAI(base_url=url, api_key="any") as client:
-            whole = client.chat.completions.create(model="gpt-4o", messages=HELLO)  # type: ignore[arg-type]
+            whole = client.chat.completions.create(model="gpt-4o", messages=HELLO)
             with client.chat.completions.create(
                 model="gpt-4o",
-                messages=HELLO,  # type: ignore[arg-type]
+                messages=HELLO,
                 stream=True,
             ) as stream:
                 bits = [bit.choices[0].delta.content or "" for bit in stream]
@@ -206,7 +207,7 @@ async def test_an_agent_of_langchain_runs_unchanged(
     server.say_next("", calls=[CALL], finish_reason="tool_calls")
     server.say_next("Take an umbrella.")
     async with served(on(server, simulated)) as url:
-        model = ChatOpenAI(base_url=url, api_key="any", model="any", streaming=streams)  # type: ignore[arg-type]
+        model = ChatOpenAI(base_url=url, api_key=SecretStr("any"), model="any", streaming=streams)
         agent = create_agent(model, [weather], system_prompt="Be brief.")
         asked: Any = {"messages": [("user", "Do I need an umbrella in Ulm?")]}
         done = await agent.ainvoke(asked)
@@ -227,7 +228,7 @@ async def test_an_agents_stream_has_every_token_once(
     """Through both protocols."""
     server.say_next("One two three.")
     async with served(on(server, simulated)) as url:
-        model = ChatOpenAI(base_url=url, api_key="any", model="any")  # type: ignore[arg-type]
+        model = ChatOpenAI(base_url=url, api_key=SecretStr("any"), model="any")
         asked: Any = {"messages": "Hello?"}
         said = [
             str(bit.text)
@@ -401,17 +402,17 @@ async def test_a_stream_that_breaks_off_ends_with_an_error(
 ) -> None:
     """Which the client raises, after the bits that came."""
     server.fail_next(kind="cut")
-    said = ""
+    said: list[str | None] = []
+
+    async def listen(client: openai.AsyncOpenAI) -> None:
+        stream = await client.chat.completions.create(model="any", messages=HELLO, stream=True)
+        async for bit in stream:
+            said.append(bit.choices[0].delta.content)
+
     async with served(on(server, simulated)) as url, client_of(url) as client:
-        stream = await client.chat.completions.create(
-            model="any",
-            messages=HELLO,  # type: ignore[arg-type]
-            stream=True,
-        )
         with pytest.raises(openai.APIError, match="the server"):
-            async for bit in stream:
-                said += bit.choices[0].delta.content or ""
-    assert said
+            await listen(client)
+    assert any(said)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -446,7 +447,7 @@ async def test_a_token_is_wanted_where_there_is_one(simulated: Artifact) -> None
             status, said, _ = await post(url, {"messages": HELLO}, **given)
             assert (status, said["error"]["code"]) == (401, "invalid_api_key")
         async with client_of(url, api_key=TOKEN) as client:
-            assert (await client.chat.completions.create(model="x", messages=HELLO)).choices  # type: ignore[call-overload]
+            assert (await client.chat.completions.create(model="x", messages=HELLO)).choices
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"{url.removesuffix('/v1')}/health") as got,
@@ -647,7 +648,7 @@ def test_the_command_serves_until_it_is_told_to_stop(
         assert process.stdout is not None
         url = process.stdout.readline().split()[0]
         with openai.OpenAI(base_url=url, api_key="any") as client:
-            assert client.chat.completions.create(model="x", messages=HELLO).choices  # type: ignore[call-overload]
+            assert client.chat.completions.create(model="x", messages=HELLO).choices
         port = url.split(":")[2].removesuffix("/v1")
         second = here("serve", "a.json", "--port", port)
         process.send_signal(signal.SIGINT)
