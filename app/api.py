@@ -15,6 +15,7 @@ from drpo.checkpoints.runs import StoredRun, find_run, load_run
 from drpo.conf.schema import Settings
 from drpo.config_file import own_words
 from drpo.estimates import Estimate, estimate_of
+from drpo.examples import load_examples
 from drpo.graph.values import Query
 from drpo.models.providers import open_providers
 from drpo.queries import load_queries, own_queries
@@ -58,8 +59,9 @@ async def optimize(
     """
     settings = await asyncio.to_thread(_composed, config, overrides)
     asked = _asked(settings, queries)
-    expected = asdict(estimate_of(settings, asked))
-    run = new_run(settings, asked, Path(runs), expected)
+    examples = load_examples(settings.retrieval)
+    expected = asdict(estimate_of(settings, asked, examples))
+    run = new_run(settings, asked, Path(runs), expected, examples)
     return await _finish(run, observer, first_search)
 
 
@@ -91,7 +93,7 @@ def estimate(
     Asks no model, needs no key and writes nothing. Raises BadInput as `optimize` does.
     """
     settings = _composed(config, overrides)
-    return estimate_of(settings, _asked(settings, queries))
+    return estimate_of(settings, _asked(settings, queries), load_examples(settings.retrieval))
 
 
 def optimize_blocking(*overrides: str, **options: Any) -> Result:

@@ -21,20 +21,24 @@ import typer
 
 from drpo.conf.schema import (
     AnyModelSettings,
+    EmbeddingServerSettings,
     HFEndpointSettings,
     LangchainSettings,
+    LexicalSettings,
     LocalSettings,
     OpenAISettings,
     SandboxSettings,
+    SentenceSettings,
     Settings,
 )
 from drpo.config_file import own_words
-from drpo.graph.errors import BadInput, ProviderRefused, RunFailed
+from drpo.graph.errors import BadInput, ProviderRefused, ProviderStopped, RunFailed
 from drpo.graph.values import ROLES, Message, Role
 from drpo.models.keys import NO_KEY, api_key, header_values, is_local
 from drpo.models.prices import OTHER_SERVER, is_listed, listed_at, price_of
 from drpo.models.provider import Call, Completion, Provider, TransportError
 from drpo.models.providers import open_provider
+from drpo.models.retrieval import check_embedder, embedder_of
 from drpo.models.sandbox.provider import Sandbox
 from drpo.models.thinking import apart
 from drpo.nodes.parsing import Unreadable, json_objects
@@ -149,11 +153,14 @@ class Plan:
     known: tuple[Look, ...]
     budget_usd: float | None
     """The limit that needs prices."""
+    embedder: SentenceSettings | EmbeddingServerSettings | None = None
+    """What examples are retrieved by, where it has to be asked."""
 
     def announced(self) -> str:
         """What it takes, in a line."""
+        embedder = "" if self.embedder is None else " One more request tries the embedder."
         if not self.trials:
-            return "No model has to be asked."
+            return f"No model has to be asked.{embedder}"
         calls = sum(trial.calls for trial in self.trials)
         long = max(trial.long_tokens for trial in self.trials)
         costs = [trial.cost_usd for trial in self.trials]
@@ -161,7 +168,7 @@ class Plan:
         cost = f"about {dollars(sum(known))}" if len(known) == len(costs) else "a price not known"
         each = f"{len(self.trials)} of them with about {long:,} tokens"
         models = "1 model" if len(self.trials) == 1 else f"{len(self.trials)} models"
-        return f"Trying {models} takes {calls} calls, {each}, for {cost}."
+        return f"Trying {models} takes {calls} calls, {each}, for {cost}.{embedder}"
 
 
 def tell(overrides: Sequence[str], *, own: Path | None, as_json: bool) -> None:
@@ -202,7 +209,15 @@ def plan(settings: Settings) -> Plan:
         )
         for roles in alike.values()
     ]
-    return Plan(tuple(trials), tuple(known), settings.budget.cost_usd)
+    retrieval = settings.retrieval
+    embedder = None
+    if retrieval.path is not None and retrieval.k > 0:
+        if isinstance(retrieval.embedder, LexicalSettings):
+            said = "by the words of the query, which needs no model"
+            known.append(Look(("target",), settings.models.target.model, "retrieval", said))
+        else:
+            embedder = retrieval.embedder
+    return Plan(tuple(trials), tuple(known), settings.budget.cost_usd, embedder)
 
 
 def _simulated(role: Role, chosen: SandboxSettings) -> Look:
@@ -238,8 +253,22 @@ async def examine(planned: Plan, answered: Callable[[], None] = lambda: None) ->
         *(_tried(trial, planned.budget_usd, answered, alone) for trial in planned.trials)
     )
     looks = [*planned.known, *(look for each in tried for look in each)]
+    if planned.embedder is not None:
+        looks.append(await _embedder(planned.embedder))
     # Stable: the looks at one model stay in their order.
     return sorted(looks, key=lambda look: ROLES.index(look.roles[0]))
+
+
+async def _embedder(settings: SentenceSettings | EmbeddingServerSettings) -> Look:
+    """Whether it makes a vector of a word; the target is who is shown the examples."""
+    began, name = time.monotonic(), settings.model
+    try:
+        check_embedder(settings)
+        [vector] = await embedder_of(settings).vectors(["Hello"])
+    except (BadInput, ProviderStopped) as error:
+        return Look(("target",), name, "retrieval", str(error), "bad", "mend retrieval.embedder")
+    said = f"vectors of {len(vector)} numbers, in {time.monotonic() - began:.2f} s"
+    return Look(("target",), name, "retrieval", said)
 
 
 async def _tried(

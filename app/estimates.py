@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
-from drpo.conf.schema import SandboxSettings, Settings
+from drpo.conf.schema import RetrievalSettings, SandboxSettings, Settings
 from drpo.courses import Course, Courses
 from drpo.graph.context import Context, Place
 from drpo.graph.requests import Request
@@ -21,6 +21,7 @@ from drpo.graph.values import (
     Aspect,
     Candidate,
     Evaluation,
+    Example,
     Prompts,
     Query,
     Role,
@@ -31,6 +32,7 @@ from drpo.graph.values import (
 )
 from drpo.models.completions import CHARACTERS_PER_TOKEN
 from drpo.models.prices import Price, is_listed, listed_at, price_of
+from drpo.models.retrieval import fitting, is_too_long, tokens
 from drpo.nodes import judge, rewrite, select_rewards
 from drpo.nodes.target import ChatTarget
 from drpo.run import check_root, context_for
@@ -113,7 +115,9 @@ class _Size:
     completion: float
 
 
-def estimate_of(settings: Settings, queries: Sequence[Query]) -> Estimate:
+def estimate_of(
+    settings: Settings, queries: Sequence[Query], examples: Sequence[Example] = ()
+) -> Estimate:
     """What a search with these settings will take. Raises BadInput."""
     check_root(settings)
     # Questions are built, but nobody is asked and nothing is looked up.
@@ -122,7 +126,12 @@ def estimate_of(settings: Settings, queries: Sequence[Query]) -> Estimate:
     courses, budget = Courses(settings, len(queries), context.order.levels), settings.budget.calls
     every = (courses.least(), (courses.expected(),), (courses.most(),))
     tiers = [[course.within(budget) for course in ways] for ways in every]
-    sizes = [_Questions(settings, context, tier).sizes() for tier in range(len(tiers))]
+    sizes = [
+        _Questions(
+            settings, context, tier, usual_examples(examples, settings.retrieval, tier)
+        ).sizes()
+        for tier in range(len(tiers))
+    ]
     taken = [
         [_taken(course.calls, size, settings) for course in ways]
         for ways, size in zip(tiers, sizes, strict=True)
@@ -206,7 +215,10 @@ def _uses_list(settings: Settings) -> bool:
 class _Questions:
     """The questions of one search, its texts short, usual or long."""
 
-    def __init__(self, settings: Settings, context: Context, tier: int) -> None:
+    def __init__(
+        self, settings: Settings, context: Context, tier: int, examples: Sequence[Example]
+    ) -> None:
+        self._examples = examples
         self._settings = settings
         self._context = context
         self._chat = ChatTarget(context.caller, context.templates, settings.models.target.format)
@@ -243,7 +255,7 @@ class _Questions:
         return wanted if most is None else min(wanted, most)
 
     def _target(self, query: Query) -> Request[Sample]:
-        return self._chat.request(self._prompts, query, Place(0, 0, query.ordinal))
+        return self._chat.request(self._prompts, query, Place(0, 0, query.ordinal), self._examples)
 
     def _rewarder(self, query: Query) -> Request[Selection]:
         return select_rewards.request({"level": 0, "query": query.ordinal}, self._context)
@@ -291,6 +303,15 @@ class _Questions:
             count = (rewards.fewest, (rewards.fewest + rewards.most + 1) // 2, rewards.most)[tier]
             names = list(islice(cycle(rewards.aspects), count))
         return tuple(Aspect(name, rewards.aspects[name]) for name in names)
+
+
+def usual_examples(
+    examples: Sequence[Example], retrieval: RetrievalSettings, tier: int
+) -> tuple[Example, ...]:
+    """What a query is shown: the shortest, those of usual length, or the longest."""
+    fit = sorted((each for each in examples if not is_too_long(each, retrieval)), key=tokens)
+    first = max(0, len(fit) - retrieval.k) * tier // 2
+    return fitting(fit[first:], retrieval)
 
 
 def _text(tokens: float) -> str:

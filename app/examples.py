@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from drpo.conf.schema import RetrievalSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Example
-from drpo.models.retrieval import check_examples
+from drpo.models.retrieval import bare, check_examples
 from drpo.queries import LONGEST_QUERY, jsonl_rows, problem_of
 from drpo.texts import read_text
 
@@ -53,8 +53,9 @@ def _examples(path: str, text: str) -> list[Example]:
             line = _Line.model_validate(values)
         except ValidationError as error:
             raise BadInput(f"{place}: {problem_of(error)}") from None
-        if line.query in seen:
-            raise BadInput(f"{place}: the same query as in line {seen[line.query]}")
-        seen[line.query] = number
+        asked = bare(line.query)
+        if asked in seen:
+            raise BadInput(f"{place}: the same query as in line {seen[asked]}")
+        seen[asked] = number
         read.append(Example(line.query, line.answer))
     return read

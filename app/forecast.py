@@ -12,6 +12,7 @@ import typer
 from drpo.config_file import own_words
 from drpo.courses import SKIPPED, WITHOUT_CALLS
 from drpo.estimates import estimate_of
+from drpo.examples import load_examples
 from drpo.graph.values import ROLES
 from drpo.progress import duration
 from drpo.queries import load_queries
@@ -27,7 +28,8 @@ ASSUMED = (
 def tell(overrides: Sequence[str], *, own: Path | None, as_json: bool) -> None:
     """The estimate of one search, `own` being the user's file. Raises BadInput."""
     settings = compose_settings([*own_words(own), *overrides])
-    told = asdict(estimate_of(settings, load_queries(settings.data, settings.seed)))
+    queries = load_queries(settings.data, settings.seed)
+    told = asdict(estimate_of(settings, queries, load_examples(settings.retrieval)))
     if as_json:
         print_json(told)
         return

@@ -23,6 +23,7 @@ from drpo.checkpoints.runs import StoredRun
 from drpo.conf.schema import Settings
 from drpo.config_file import own_words
 from drpo.estimates import estimate_of
+from drpo.examples import load_examples
 from drpo.graph.errors import BadInput, DrpoError, RunOwned, RunPaused
 from drpo.graph.values import ROLES
 from drpo.progress import progress
@@ -82,10 +83,11 @@ def run_hydra(
 
 def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool) -> None:
     queries = load_queries(settings.data, settings.seed)
-    estimate = asdict(estimate_of(settings, queries))
+    examples = load_examples(settings.retrieval)
+    estimate = asdict(estimate_of(settings, queries, examples))
     if _paid(settings):
         _confirm(estimate, yes=yes)
-    run = new_run(settings, queries, runs, estimate)
+    run = new_run(settings, queries, runs, estimate, examples)
     run_to_end(run, runs=runs, as_json=as_json, begin=first_search)
 
 

@@ -162,6 +162,7 @@ def _simulated(path: str) -> Sequence[str]:
 
 
 def jsonl_rows(path: str, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and object of each line that is not empty. Raises BadInput for what is none."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -202,6 +203,7 @@ def _check_columns(path: str, columns: Sequence[str]) -> None:
 
 
 def problem_of(error: ValidationError) -> str:
+    """The first thing that is wrong."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")

@@ -47,16 +47,17 @@ from drpo.checkpoints.runs import (
 from drpo.checkpoints.store import RunStore, open_store
 from drpo.conf.schema import ModelsSettings, Settings
 from drpo.graph.build import build_evaluation, build_search, fingerprint, initial_state
-from drpo.graph.context import Caller, Context, Store
+from drpo.graph.context import Caller, Context, Retriever, Store
 from drpo.graph.errors import BadInput, ProviderRefused, RunFailed, RunPaused, TooManyFailures
 from drpo.graph.order import SeededOrder
 from drpo.graph.strategies import STRATEGIES
-from drpo.graph.values import ROLES, Query, Role
+from drpo.graph.values import ROLES, Example, Query, Role
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import Usage
 from drpo.models.prices import price_of
 from drpo.models.provider import Provider
 from drpo.models.providers import check_providers, open_providers
+from drpo.models.retrieval import ExampleRetriever, check_embedder
 from drpo.models.sandbox.world import world_sha256
 from drpo.nodes.prompts import JinjaTemplates
 from drpo.nodes.target import ChatTarget
@@ -108,11 +109,14 @@ def new_run(
     queries: Sequence[Query],
     folder: Path,
     estimate: Mapping[str, Any] | None = None,
+    examples: Sequence[Example] = (),
 ) -> StoredRun:
     """A run in its own file, not started yet; `estimate` is kept with it. Raises BadInput."""
     order_of(settings, queries)
     check_settings(settings)
     check_providers(settings.models)
+    if examples:
+        check_embedder(settings.retrieval.embedder)
     return create_run(
         folder,
         settings=settings.model_dump_json(),
@@ -120,6 +124,7 @@ def new_run(
         queries=queries,
         version=drpo.__version__,
         estimate=estimate,
+        examples=examples,
     )
 
 
@@ -234,7 +239,11 @@ def order_of(settings: Settings, queries: Sequence[Query]) -> SeededOrder:
 
 
 def context_for(
-    settings: Settings, queries: Sequence[Query], caller: Caller, store: Store
+    settings: Settings,
+    queries: Sequence[Query],
+    caller: Caller,
+    store: Store,
+    retriever: Retriever | None = None,
 ) -> Context:
     """What the nodes of a search work with, the target being a chat model."""
     templates = JinjaTemplates(settings.prompts.folder)
@@ -252,6 +261,7 @@ def context_for(
             templates,
             settings.models.target.format,
             accept_truncated=settings.models.target.accept_truncated,
+            retriever=retriever,
         ),
         store=store,
         templates=templates,
@@ -363,7 +373,10 @@ class _Search:
             "configurable": {"thread_id": self._run.id},
             "recursion_limit": RECURSION_LIMIT,
         }
-        context = context_for(self._settings, self._run.queries, caller, self._store)
+        retriever = ExampleRetriever(self._run.examples, self._settings.retrieval, self._store)
+        # A wrong key or model shows before the first paid call.
+        await retriever.prepare()
+        context = context_for(self._settings, self._run.queries, caller, self._store, retriever)
         begun = await self._store.saver.aget_tuple(config)
         start = self._run.start or initial_state(self._settings.search)
         values = begun.checkpoint["channel_values"] if begun else start

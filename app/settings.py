@@ -46,8 +46,8 @@ PARTS = ("server",)
 """Groups of which other choices are made."""
 RESUMABLE = ("budget.", "concurrency", "storage.", "ledger.")
 """What may change when a run is resumed; anything else would be another search."""
-FORKABLE_NOT = ("data.", "own", "experiment")
-"""What may not even change in a fork: its queries are those of its parent."""
+FORKABLE_NOT = ("data.", "retrieval.path", "own", "experiment")
+"""What may not even change in a fork: its queries and examples are those of its parent."""
 
 
 def compose_settings(overrides: Sequence[str]) -> Settings:
@@ -119,7 +119,9 @@ def forked_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
                 "make a new search, which takes over what it can with ledger.reuse=FILE"
             )
         if key.startswith(FORKABLE_NOT):
-            raise BadInput(f"{key!r} cannot change in a fork: its queries are those of its parent")
+            raise BadInput(
+                f"{key!r} cannot change in a fork: its queries and examples are those of its parent"
+            )
         if key in groups():
             raise BadInput(f"{key!r}: a fork changes single values, e.g. search.width=3")
     return _changed(settings, overrides)
@@ -262,8 +264,8 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    # Pydantic puts the provider into the path of a setting of a role.
-    providers = choices("provider")
+    # Pydantic puts the provider, or the kind of the embedder, into the path of its settings.
+    providers = {*choices("provider"), *choices("embedder")}
     place = ".".join(str(part) for part in first["loc"] if part not in providers)
     if first["type"] == "extra_forbidden":
         return f"{place!r} is no setting; {nearest(place, _known_keys())}"

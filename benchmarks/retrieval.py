@@ -158,11 +158,17 @@ def settings(embedder: dict[str, Any]) -> RetrievalSettings:
     return RetrievalSettings.model_validate(values)
 
 
-async def show(file: Path, chosen: RetrievalSettings, asked: Sequence[str]) -> None:
-    """What is retrieved for a few queries from a JSON object of answers by query."""
-    examples = [Example(*each) for each in json.loads(file.read_text("utf-8")).items()]
+def read(file: Path) -> list[Example]:
+    """A JSON object of answers by query."""
+    return [Example(*each) for each in json.loads(file.read_text("utf-8")).items()]
+
+
+async def show(
+    examples: Sequence[Example], chosen: RetrievalSettings, asked: Sequence[str]
+) -> None:
+    """What is retrieved for a few queries."""
     retriever = ExampleRetriever(examples, chosen)
-    print(f"\nOf the {len(examples)} examples in {file.name}:")
+    print(f"\nOf the {len(examples)} other examples:")
     for text in asked:
         print(f"  {text}")
         for example in await found(retriever, text):
@@ -189,7 +195,9 @@ async def main() -> None:
     share = await measure(ExampleRetriever(EXAMPLES, chosen))
     print(f"{given.embedder}: hit@2 {share:.2f}")
     if given.examples is not None:
-        await show(given.examples, chosen, [text for text, _ in (*NEAR[::4], *PARAPHRASED[::4])])
+        await show(
+            read(given.examples), chosen, [text for text, _ in (*NEAR[::4], *PARAPHRASED[::4])]
+        )
 
 
 if __name__ == "__main__":

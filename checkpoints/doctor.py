@@ -34,7 +34,7 @@ NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "9p", "fus
 MOST_NAMED = 5
 TABLES = (
     *("run", "query", "call", "attempt", "selection", "candidate", "rewrite", "sample"),
-    *("verdict", "decision", "text", "left_out"),
+    *("verdict", "decision", "text", "left_out", "example", "embedding"),
 )
 OBJECTS = ("settings", "fingerprint", "start", "estimate", "prompts", "parameters")
 """Columns that hold a JSON object; the others hold lists."""
@@ -48,6 +48,8 @@ JSON_COLUMNS = {
     "call": ("parameters", "messages", "texts", "finish_reasons", "thinking"),
 }
 WAL_HEADER = 32
+NO_VECTOR = "length(vector) = 0 or length(vector) % 4"
+"""Of numbers of four bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,9 @@ def _values(db: Database) -> Problems:
             sound = f"iif(json_valid({column}), json_type({column}) = '{kind}', 0)"
             count = db[table].count_where(f"{column} is not null and not {sound}")
             problems += [f"{count} rows of {table} have a broken {column}"] if count else []
+    if "embedding" in db.table_names():
+        count = db["embedding"].count_where(f"typeof(vector) != 'blob' or {NO_VECTOR}")
+        problems += [f"{count} rows of embedding have a broken vector"] if count else []
     if not problems:
         problems = _settings(db)
         _read_back(db)

@@ -55,9 +55,7 @@ class ExampleRetriever:
             return ()
         text = query.text
         alike = await self._likeness.to(text)
-        others = [
-            at for at, each in enumerate(self._examples) if not is_same_query(each.query, text)
-        ]
+        others = [at for at, each in enumerate(self._examples) if bare(each.query) != bare(text)]
         ranked = sorted(others, key=lambda at: -alike[at])
         shown = fitting([self._examples[at] for at in ranked], self._settings)
         return shown if self._settings.order == "best_first" else shown[::-1]
@@ -126,6 +124,6 @@ def is_too_long(example: Example, settings: RetrievalSettings) -> bool:
     return settings.max_tokens is not None and tokens(example) > settings.max_tokens
 
 
-def is_same_query(one: str, other: str) -> bool:
-    """Whether they are one query, whatever their spaces, line breaks and capitals."""
-    return one.casefold().split() == other.casefold().split()
+def bare(query: str) -> str:
+    """Without what makes no other query: capitals, line breaks, spaces, the mark at the end."""
+    return " ".join(query.casefold().split()).rstrip(" .?!")
