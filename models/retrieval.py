@@ -125,5 +125,5 @@ def is_too_long(example: Example, settings: RetrievalSettings) -> bool:
 
 
 def bare(query: str) -> str:
-    """Without what makes no difference: capitals, line breaks, more than one space."""
-    return " ".join(query.casefold().split())
+    """Without what makes no other query: capitals, line breaks, spaces, the mark at the end."""
+    return " ".join(query.casefold().split()).rstrip(" .?!")

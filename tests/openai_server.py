@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import hashlib
 import json
 import re
@@ -27,11 +28,12 @@ from typing import Any, Literal, Self, TextIO, TypeVar, get_args
 
 from aiohttp import web
 
-Role = Literal["target", "rewarder", "judge", "rewriter"]
+Role = Literal["target", "rewarder", "judge", "rewriter", "embedder"]
 Profile = Literal["mixed", "rewrite", "skip"]
 Kind = Literal["status", "html", "garbage", "error200", "reset", "cut", "empty", "hang", "stall"]
 
-ROLES: tuple[Role, ...] = get_args(Role)
+ROLES: tuple[Role, ...] = ("target", "rewarder", "judge", "rewriter")
+"""Of the search; what is asked for vectors is no chat model."""
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 SCORES: Mapping[Profile, tuple[int, ...]] = {
@@ -40,6 +42,9 @@ SCORES: Mapping[Profile, tuple[int, ...]] = {
     "skip": (5,),
 }
 """What the judge draws from: `rewrite` never gives a reason to skip, `skip` always does."""
+
+WIDTH = 256
+"""Numbers of a vector."""
 
 MOST_BULLETS = 8
 """Of a rewritten prompt, as nodes/templates/rewrite.jinja asks."""
@@ -306,6 +311,7 @@ class OpenAIServer:
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/completions", self._completion)
+        app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_get("/v1/models", _models)
         app.router.add_get("/stats", self._stats)
         return app
@@ -319,12 +325,16 @@ class OpenAIServer:
     async def _completion(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, chat=False)
 
-    async def _serve(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
+    async def _embeddings(self, request: web.Request) -> web.StreamResponse:
+        return await self._serve(request, chat=None)
+
+    async def _serve(self, request: web.Request, *, chat: bool | None) -> web.StreamResponse:
+        """As turns, as texts to continue, or (None) as texts that vectors are wanted of."""
         at = time.monotonic()
         raw = await request.read()
         try:
             body = _object(raw)
-            asked = _asked(raw, body, chat=chat)
+            asked = _to_embed(raw, body) if chat is None else _asked(raw, body, chat=chat)
         except BadRequest as problem:
             return _error(400, str(problem))
         fault = self._refused(asked.role, body) or _next_of(self._faults, asked.role)
@@ -332,7 +342,12 @@ class OpenAIServer:
         seen = self._arrived(asked, body, fault, at)
         try:
             # Built first, so that the work is inside the latency and not on top of it.
-            payload = reply(asked, self._profile) if script is None else _scripted(asked, script)
+            if chat is None:
+                payload = _embedded(asked, body)
+            elif script is None:
+                payload = reply(asked, self._profile)
+            else:
+                payload = _scripted(asked, script)
             if not self._counts:
                 del payload["usage"]
             remaining = at + self._latency_s - time.monotonic()
@@ -445,7 +460,8 @@ class OpenAIServer:
             headers = {"Content-Type": "application/json", **fault.headers}
             return web.Response(body=body[: len(body) // 2], headers=headers)
         elif fault.kind == "empty":
-            return _json(_envelope(asked, [], ""), headers=fault.headers)
+            empty = {"object": "list", "data": []} if asked.role == "embedder" else None
+            return _json(empty or _envelope(asked, [], ""), headers=fault.headers)
         elif fault.kind == "error200":
             status = 200
         if fault.body is not None:
@@ -493,7 +509,7 @@ def _events(payload: Mapping[str, Any], *, usage: bool) -> Iterator[dict[str, An
     bits = re.findall(r"\s*\S+|\s+$", text)
     for at, bit in enumerate(bits):
         role = {} if at else {"role": "assistant"}
-        said = {"delta": {**role, "content": bit}} if chat else {"text": bit}
+        said: dict[str, Any] = {"delta": {**role, "content": bit}} if chat else {"text": bit}
         yield {**around, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": None}]}
     for at, call in enumerate(choice["message"].get("tool_calls") or () if chat else ()):
         called = {"role": "assistant", "tool_calls": [{"index": at, **call}]}
@@ -639,6 +655,46 @@ def _asked(raw: bytes, body: dict[str, Any], *, chat: bool) -> Asked:
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         texts=texts,
     )
+
+
+def _to_embed(raw: bytes, body: dict[str, Any]) -> Asked:
+    texts = body.get("input")
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+        raise BadRequest("input: a text or a list of texts is needed, and no numbers of tokens")
+    return Asked(
+        sha256=hashlib.sha256(raw).hexdigest(),
+        chat=False,
+        role="embedder",
+        model=str(body.get("model", "")),
+        n=1,
+        stop=(),
+        texts=tuple(texts),
+    )
+
+
+def _embedded(asked: Asked, body: Mapping[str, Any]) -> dict[str, Any]:
+    """One vector of each text, as numbers or packed."""
+    packed = body.get("encoding_format") == "base64"
+    vectors = [vector_of(text) for text in asked.texts]
+    data = [base64.b64encode(struct.pack(f"<{WIDTH}f", *each)).decode() for each in vectors]
+    return {
+        "object": "list",
+        "model": asked.model,
+        "data": [
+            {"object": "embedding", "index": at, "embedding": data[at] if packed else vector}
+            for at, vector in enumerate(vectors)
+        ],
+        "usage": dict.fromkeys(("prompt_tokens", "total_tokens"), sum(map(_tokens, asked.texts))),
+    }
+
+
+def vector_of(text: str) -> list[float]:
+    """Words that two texts have in common make their vectors alike."""
+    vector = [0.0] * WIDTH
+    for word in text.casefold().split():
+        vector[int.from_bytes(hashlib.sha256(word.encode()).digest()[:4]) % WIDTH] += 1.0
+    return vector
 
 
 def _role(model: str, text: str) -> Role:

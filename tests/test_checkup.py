@@ -384,3 +384,31 @@ def test_c6_bad_settings_are_one_line(words: tuple[str, ...], here: Here) -> Non
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert not done.stdout
+
+
+async def test_the_embedder_is_tried_with_one_word(here: Here) -> None:
+    """Where examples are retrieved by one."""
+    async with OpenAIServer() as server:
+        words = ("retrieval.path=examples.jsonl", f"openai.base_url={server.base_url}")
+        told = await asyncio.to_thread(here, "doctor", "embedder=openai", *words)
+        [seen] = server.requests
+    assert told.returncode == 0
+    assert "One more request tries the embedder" in told.stderr
+    assert "vectors of 256 numbers" in told.stdout
+    assert seen.role == "embedder"
+
+
+def test_words_need_no_try(here: Here) -> None:
+    """And without examples nothing is said of them."""
+    assert "needs no model" in here("doctor", "retrieval.path=examples.jsonl").stdout
+    assert "retrieval" not in here("doctor").stdout
+
+
+async def test_an_embedder_that_cannot_be_had_is_told(here: Here) -> None:
+    """With what to mend."""
+    async with OpenAIServer() as server:
+        server.fail_next(status=404, code="model_not_found", role="embedder")
+        words = ("retrieval.path=examples.jsonl", f"openai.base_url={server.base_url}")
+        told = await asyncio.to_thread(here, "doctor", "embedder=openai", *words)
+    assert told.returncode == 1
+    assert "mend retrieval.embedder" in told.stdout

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -85,6 +86,19 @@ def tiny_model(
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(0)
         LlamaForCausalLM._from_config(config).save_pretrained(folder)
+    return folder
+
+
+def tiny_sentence_model(folder: Path) -> Path:
+    """`folder`, with a sentence-transformers model in it, the mean over such a model's tokens."""
+    # It takes seconds to import, and the tests of chat models do without it.
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    with tempfile.TemporaryDirectory() as words_folder:
+        words = Transformer(str(tiny_model(Path(words_folder))))
+    made = SentenceTransformer(modules=[words, Pooling(words.get_embedding_dimension())])
+    made.save(str(folder), create_model_card=False)
     return folder
 
 
