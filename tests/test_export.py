@@ -201,6 +201,8 @@ async def test_with_a_query_it_is_what_the_aligned_model_sends(
         # langchain-openai puts the one text into a list, and beside it what holds anyhow.
         [sent["prompt"]] = sent["prompt"]
         sent = {name: sent[name] for name in exported}
+    else:
+        assert sent.pop("stream") is False
     assert exported == sent
 
 
