@@ -515,7 +515,7 @@ def _events(payload: Mapping[str, Any], *, usage: bool) -> Iterator[dict[str, An
         called = {"role": "assistant", "tool_calls": [{"index": at, **call}]}
         bit_of_it = {"index": 0, "delta": called, "logprobs": None, "finish_reason": None}
         yield {**around, "choices": [bit_of_it]}
-    end = {"delta": {}} if chat else {"text": ""}
+    end: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
     reason = choice["finish_reason"]
     yield {**around, "choices": [{"index": 0, **end, "logprobs": None, "finish_reason": reason}]}
     if usage:

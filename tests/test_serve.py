@@ -239,6 +239,24 @@ async def test_an_agents_stream_has_every_token_once(
     assert len(said) > 3
 
 
+async def test_the_clients_of_the_page_run(
+    server: OpenAIServer, simulated: Artifact, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Those of the section on serving, at another address."""
+    page = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text("utf-8")
+    codes = re.findall(r"```py\n(.*?)```", page.partition("\n## Serve\n")[2], re.DOTALL)
+    assert len(codes) == 2
+    server.say_next("In a bread bin.")
+    server.say_next("", calls=[CALL], finish_reason="tool_calls")
+    server.say_next("Take an umbrella.")
+    async with served(on(server, simulated)) as url:
+        for code in codes:
+            assert "http://127.0.0.1:8000/v1" in code
+            words = [sys.executable, "-c", code.replace("http://127.0.0.1:8000/v1", url)]
+            await asyncio.to_thread(subprocess.run, words, check=True)
+    assert capfd.readouterr().out == "In a bread bin.Take an umbrella.\n"
+
+
 async def test_examples_and_the_clients_own_system_turn(
     server: OpenAIServer, simulated: Artifact
 ) -> None:
