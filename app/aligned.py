@@ -24,6 +24,7 @@ from pydantic import ConfigDict, PrivateAttr
 
 from drpo.acting import check_trust, retriever_of, wording_of
 from drpo.artifact import Artifact, read_artifact
+from drpo.checkpoints.runs import END
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Example, Query
 from drpo.models.chat import ANOTHER, RoleChat, as_chunk, plain_turn
@@ -32,6 +33,7 @@ from drpo.models.providers import check_provider
 from drpo.models.retrieval import ExampleRetriever, check_embedder
 from drpo.models.turns import turns_of
 from drpo.nodes.target import Wording
+from drpo.provenance import artifact_of_run
 
 Model = Runnable[LanguageModelInput, AIMessage]
 HIDDEN = RunnableConfig(callbacks=[])
@@ -41,14 +43,16 @@ HIDDEN = RunnableConfig(callbacks=[])
 def load(
     path: str | Path, model: Model | None = None, *, trusted: Collection[str] = ()
 ) -> AlignedModel:
-    """The aligned model of an artifact.
+    """The aligned model of an artifact, or of a run by the path of its file.
 
     It asks `model`, any chat model of LangChain, or else the one that the artifact was made for.
     `trusted` are the names of what else the artifact may use: a model's class or folder, the
     address of a server that is neither api.openai.com nor on this machine, `template`. Raises
     BadInput for a file that is no artifact, or one that needs more trust, a key, or a package.
     """
-    return aligned(read_artifact(path), model, trusted=trusted)
+    is_run = Path(path).suffix == END
+    artifact = artifact_of_run(Path(path)) if is_run else read_artifact(path)
+    return aligned(artifact, model, trusted=trusted)
 
 
 def aligned(

@@ -6,11 +6,10 @@ the same for every query.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from drpo.checkpoints.runs import find_run
 from drpo.conf.schema import OpenAISettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Example, Message, Query
+from drpo.models.portal import Portal
 from drpo.models.provider import Call, merged
 from drpo.models.retrieval import fitting
 from drpo.preferences import LEAST_MARGIN, line_of, pairs
@@ -172,7 +172,8 @@ def shown_for(
     retriever = retriever_of(artifact)
     if retriever is None:
         return ()
-    return asyncio.run(retriever.examples(Query(0, "", (Message("user", query),))))
+    with closing(Portal()) as portal:
+        return portal.run(retriever.examples(Query(0, "", (Message("user", query),))))
 
 
 def _with_its_page(
@@ -236,7 +237,11 @@ def _counted(pairs: int) -> str:
 
 def _print(text: str) -> None:
     """A terminal is sent nothing that it would act on; a pipe is sent what there is."""
-    sys.stdout.write(plain(text) if sys.stdout.isatty() else text)
+    sys.stdout.write(plain(text) if _to_terminal() else text)
+
+
+def _to_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _json(value: Mapping[str, Any]) -> str:
