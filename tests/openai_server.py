@@ -489,7 +489,7 @@ def _events(payload: Mapping[str, Any], *, usage: bool) -> Iterator[dict[str, An
         role = {} if at else {"role": "assistant"}
         said = {"delta": {**role, "content": bit}} if chat else {"text": bit}
         yield {**around, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": None}]}
-    end = {"delta": {}} if chat else {"text": ""}
+    end: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
     reason = choice["finish_reason"]
     yield {**around, "choices": [{"index": 0, **end, "logprobs": None, "finish_reason": reason}]}
     if usage:
