@@ -29,6 +29,8 @@ from drpo.graph.values import (
     Example,
     Query,
 )
+from drpo.nodes.advance import NOTHING_READABLE
+from drpo.nodes.failures import FEWEST, hold_to_limit
 from drpo.nodes.identity import ANSWER
 from drpo.parts import context_for
 from drpo.searching import Search, Searcher
@@ -129,33 +131,55 @@ class Stages:
         if given:
             return len(given)
         seeds = [query for query in self._run.queries if query.part == "seed"]
+        if self._searcher.failed:
+            await self._forget_unscored(len(seeds))
         self._watch("examples", 0, len(seeds))
         done = [0]
 
-        async def one(at: int, seed: Query) -> tuple[Example, int] | None:
+        async def one(at: int, seed: Query) -> tuple[Example, int] | str:
             found = await self._example(FIRST_EXAMPLE_SEARCH + at, seed)
             done[0] += 1
             self._watch("examples", done[0], len(seeds))
             return found
 
         found = await _all(one(at, seed) for at, seed in enumerate(seeds))
-        examples = [each for each in found if each is not None]
+        examples = [each for each in found if isinstance(each, tuple)]
+        failed = [None if isinstance(each, tuple) else each for each in found]
+        limit = self._whole.context.most_failures
+        hold_to_limit("examples", 0, failed, limit, min(FEWEST, len(seeds)))
         await self._rows.add_examples(examples)
         return len(examples)
 
-    async def _example(self, number: int, seed: Query) -> tuple[Example, int] | None:
+    async def _forget_unscored(self, searches: int) -> None:
+        """Examples of which nothing could be judged are searched for once more (FAULTS M9)."""
+        store = self._searcher.store
+        numbers = range(FIRST_EXAMPLE_SEARCH, FIRST_EXAMPLE_SEARCH + searches)
+        roots = await store.standings([number * CANDIDATES_PER_SEARCH for number in numbers])
+        for root in roots:
+            number = root.candidate // CANDIDATES_PER_SEARCH
+            if root.reward is None:
+                await store.saver.adelete_thread(self._thread(number))
+                for level in range(self._settings.examples.rounds + 1):
+                    await store.forget_failures(level, number)
+
+    def _thread(self, number: int) -> str:
+        return f"{self._run.id}/{number}"
+
+    async def _example(self, number: int, seed: Query) -> tuple[Example, int] | str:
+        """The example, with the candidate that it is; or why there is none."""
         root, whole = number * CANDIDATES_PER_SEARCH, self._whole.context
         await self._rows.add_search(number, "example", seed.ordinal)
         answer = seed.answer
         if answer is None:
             place = Place(0, root, seed.ordinal)
-            answer = (await whole.target.run(self._settings.root, seed, place)).value.text
-        if not answer.strip():
-            return None
+            said = (await whole.target.run(self._settings.root, seed, place)).value
+            if said.failure is not None:
+                return said.failure
+            answer = said.text
         context = example_context(whole, self._settings.examples, seed, answer)
         chosen = await self._searcher.answer_apart(
             Search(
-                thread=f"{self._run.id}/{number}",
+                thread=self._thread(number),
                 context=context,
                 start=initial_state(context.search, number),
                 watch=_nobody,
@@ -164,7 +188,7 @@ class Stages:
         [candidate] = await self._searcher.store.candidates([chosen])
         [standing] = await self._searcher.store.standings([chosen])
         if standing.reward is None:
-            return None
+            return NOTHING_READABLE
         return Example(seed.text, candidate.prompts[ANSWER]), chosen
 
 

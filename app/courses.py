@@ -38,7 +38,9 @@ class Course:
 
     def __add__(self, other: Course) -> Course:
         """One after the other."""
-        calls = {role: self.calls[role] + other.calls[role] for role in self.calls}
+        calls: dict[Role, float] = {
+            role: self.calls[role] + other.calls[role] for role in self.calls
+        }
         return Course(self.levels + other.levels, calls)
 
     def within(self, budget: int | None) -> Course:

@@ -73,9 +73,7 @@ def _kind(settings: Settings, *, aligns: bool) -> Kind:
     """Raises BadInput for settings that the command cannot be meant with."""
     optimizes = settings.task.kind == "examples"
     if optimizes and settings.retrieval.path is not None:
-        raise BadInput(
-            "task=examples: retrieval.path gives examples already; leave one of them out"
-        )
+        raise BadInput("task=examples: retrieval.path gives examples already; leave one out")
     if not aligns:
         return "examples" if optimizes else "search"
     if optimizes:

@@ -321,10 +321,16 @@ def _next(told: Mapping[str, Any], folder: Path) -> list[str]:
             f"Go on:              {resume_command(told['run_id'], folder)}",
             f"Why each is there:  {show} --view trace{where}",
         ]
+    run = told["run_id"][:SHORT_ID]
     lines = [
         f"Every candidate:     {show} --view tree{where}",
         f"Why each is there:   {show} --view trace{where}",
     ]
+    if told["kind"] == "align":
+        lines += [
+            f"Talk to it:          {drpo_command()} chat {run}{where}",
+            f"Take it elsewhere:   {drpo_command()} export {run} -o aligned.json{where}",
+        ]
     if told["simulated"]:
         lines.append(f"With your own model: {drpo_command()} init")
     return lines

@@ -93,10 +93,14 @@ class AlignmentRows:
         )
         return [Arm(id_, name, prompt, bool(shown)) for id_, name, prompt, shown in rows]
 
+    async def answered(self, arms: Sequence[Arm]) -> set[tuple[int, int, int]]:
+        """What of these arms is judged already: arm, query, repeat."""
+        return {(arm, query, repeat) for arm, query, repeat, *_ in await self._verdicts(arms)}
+
     async def rewards(self, arms: Sequence[Arm]) -> Rewards:
         """Of all samples of these arms."""
         found: dict[int, dict[int, list[float | None]]] = {arm.candidate: {} for arm in arms}
-        for candidate, query, reward, _ in await self._verdicts(arms):
+        for candidate, query, _, reward, _ in await self._verdicts(arms):
             found[candidate].setdefault(query, []).append(reward)
         return found
 
@@ -104,12 +108,12 @@ class AlignmentRows:
         """Of every sample of these arms, why it has no reward; None where it has one."""
         return [
             None if reward is not None else reason or "no verdict on it can be read"
-            for _, _, reward, reason in await self._verdicts(arms)
+            for *_, reward, reason in await self._verdicts(arms)
         ]
 
     async def _verdicts(self, arms: Sequence[Arm]) -> list[Any]:
         return await self._store.read(
-            "select candidate, query, reward, unscored from verdict"
+            "select candidate, query, sample, reward, unscored from verdict"
             " where candidate in (select value from json_each(?))"
             " order by candidate, query, sample",
             (dumps([arm.candidate for arm in arms]),),

@@ -222,6 +222,10 @@ class AlignmentStore(Protocol):
         """What is compared on the queries of `part`."""
         ...
 
+    async def answered(self, arms: Sequence[Arm]) -> set[tuple[int, int, int]]:
+        """What of these arms is judged already: arm, query, repeat."""
+        ...
+
     async def rewards(self, arms: Sequence[Arm]) -> Rewards:
         """Of all samples of these arms."""
         ...

@@ -36,11 +36,14 @@ async def compare(arms: Sequence[Arm], part: Part, context: AlignmentContext) ->
     )
     repeats = range(context.validation.samples)
     tasks = [(arm, query, repeat) for arm in arms for query in queries for repeat in repeats]
+    answered = await context.store.answered(arms)
     # A server that gets slower or worse meanwhile does so for all arms alike.
     random.Random(f"{context.seed}:{part}").shuffle(tasks)
     shown = await context.shown() if any(arm.with_examples for arm in arms) else context.bare
     watching = _Watching(part, len(tasks), context, shown)
-    await asyncio.gather(*(watching.evaluate(*task) for task in tasks))
+    left = [task for task in tasks if (task[0].candidate, *task[1:]) not in answered]
+    watching.count(len(tasks) - len(left))
+    await asyncio.gather(*(watching.evaluate(*task) for task in left))
     unscored = await context.store.why_unscored(arms)
     fewest = min(FEWEST, len(unscored))
     hold_to_limit("evaluations", 0, unscored, context.bare.most_failures, fewest)
@@ -58,12 +61,16 @@ class _Watching:
         self._shown = shown
 
     async def evaluate(self, arm: Arm, query: int, repeat: int) -> None:
-        """One sample and its verdict; what is in the ledger is free."""
+        """One sample and its verdict."""
         context = self._shown if arm.with_examples else self._context.bare
         task = EvaluateTask(candidate=arm.candidate, query=query, repeat=repeat)
         # See `nodes.evaluate`.
         await context.evaluation.ainvoke(
             dict(task), context=context, durability="async", control=RunControl()
         )
-        self._done += 1
+        self.count(1)
+
+    def count(self, done: int) -> None:
+        """So many more."""
+        self._done += done
         self._context.watch(self._stage, self._done, self._of)

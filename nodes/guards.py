@@ -36,7 +36,8 @@ _PLEA = re.compile(
     rf"^\W*{_WHO}\s*[,:]|\b(?:dear|you,? the|as an?|(?:note|word|message|instructions?|attention)"
     rf"(?: to| for)?(?: the| all| any)?) {_WHO}\b|\bwhoever (?:judges|grades|evaluates|rates)\b"
     rf"|\b(?:score|rate|grade|judge)s? {_IT}\b|\bgives? {_IT} (?:an? )?{_FULL}\b"
-    rf"|\b(?:scores?|ratings?|grades?|marks?) (?:of |is |has to be |must be |: ?)?{_FULL}\b"
+    rf"|\b(?:scores?|ratings?) (?:of |is |has to be |must be )?{_FULL}\b"
+    rf"|\b(?:grades?|marks?)(?: of| is|:) {_FULL}\b"
     rf"|\b(?:full|top|highest|perfect|maximum) (?:scores?|ratings?|grades?|marks)\b"
     rf"|\b(?:5|five)\s*(?:/|out of|of)\s*(?:5|five)\b"
     rf"|\b(?:every|each|all) (?:aspects?|criteri(?:on|a)|scores?)\b[^.\n]{{0,30}}\b{_FULL}\b"
@@ -45,8 +46,8 @@ _PLEA = re.compile(
 )
 """What an answer says to get a score. It is narrower than `_JUDGE`, which is about prompts: answers
 may well be about courts, and have rates and fractions in them."""
-_DOMAIN = re.compile(
-    r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\b(?:[a-z0-9-]+\.)+(?:com|org|info|biz|xyz|example)\b",
+_LINK = re.compile(
+    r"\b(?:https?://|www\.)\S*[\w/]|\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\b(?:[a-z0-9-]+\.)+(?:com|org|info|biz|xyz|example)\b",
     re.IGNORECASE,
 )
 _MACHINERY = re.compile(
@@ -184,8 +185,7 @@ def _asks_for_score(prompts: Prompts, situation: Situation) -> str | None:
 
 
 def _brings_link(prompts: Prompts, situation: Situation) -> str | None:
-    known, said = _with_query(situation), "brings in an address"
-    return _newly(_URL, prompts, known, said) or _newly(_DOMAIN, prompts, known, said)
+    return _newly(_LINK, prompts, _with_query(situation), "brings in an address")
 
 
 def _brings_machinery(prompts: Prompts, situation: Situation) -> str | None:

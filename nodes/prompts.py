@@ -52,7 +52,7 @@ VALUES: Mapping[str, frozenset[str]] = {
         }
     ),
     "rewrite_answer": frozenset(
-        {"description", "max_answer_tokens", "query", "answer", "scores", "unscored", "tried"}
+        {"description", "max_answer_tokens", "query", "answer", "verdict", "tried"}
     ),
     "again": frozenset({"reason"}),
     "rubric": frozenset({"rubric"}),

@@ -134,8 +134,7 @@ def _of_answer(
         max_answer_tokens=context.search.max_prompt_tokens if context.search.guards else None,
         query=context.order.queries[evaluation.query].text,
         answer=current.prompts[ANSWER],
-        scores=evaluation.verdict.scores,
-        unscored=evaluation.verdict.unscored,
+        verdict=evaluation.verdict,
         tried=[prompts[ANSWER] for prompts in tried],
     )
 

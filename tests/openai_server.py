@@ -508,7 +508,7 @@ def _events(payload: Mapping[str, Any], *, usage: bool) -> Iterator[dict[str, An
     around.pop("usage", None)
     bits = re.findall(r"\s*\S+|\s+$", text)
     for at, bit in enumerate(bits):
-        role = {} if at else {"role": "assistant"}
+        role: dict[str, str] = {} if at else {"role": "assistant"}
         said: dict[str, Any] = {"delta": {**role, "content": bit}} if chat else {"text": bit}
         yield {**around, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": None}]}
     for at, call in enumerate(choice["message"].get("tool_calls") or () if chat else ()):

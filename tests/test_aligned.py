@@ -273,7 +273,9 @@ async def test_an_agents_stream_has_every_token_once(tmp_path: Path) -> None:
         agent = create_agent(model, [])
         said = [
             bit.text
-            async for bit, _ in agent.astream({"messages": "Hello?"}, stream_mode="messages")
+            async for bit, _ in agent.astream(
+                {"messages": [HumanMessage("Hello?")]}, stream_mode="messages"
+            )
             if isinstance(bit, AIMessageChunk)
         ]
     assert "".join(said) == "a b"
