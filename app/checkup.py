@@ -34,6 +34,7 @@ from drpo.conf.schema import (
 from drpo.config_file import own_words
 from drpo.graph.errors import BadInput, ProviderRefused, ProviderStopped, RunFailed
 from drpo.graph.values import ROLES, Message, Role
+from drpo.models.completions import tidied
 from drpo.models.keys import NO_KEY, api_key, header_values, is_local
 from drpo.models.prices import OTHER_SERVER, is_listed, listed_at, price_of
 from drpo.models.provider import Call, Completion, Provider, TransportError
@@ -373,7 +374,7 @@ class _Trying:
         call = replace(call, room=max(ROOM, settings.max_tokens or 0))
         while True:
             try:
-                completion = await self._provider.complete(call)
+                completion = tidied(await self._provider.complete(call))
             except TransportError as problem:
                 if problem.parameter is not None and problem.parameter not in self._left_out:
                     self._left_out.append(problem.parameter)

@@ -541,4 +541,6 @@ def _write(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    typer.echo(f"drpo: {' '.join(text.split())}", err=True)
+    from drpo.render import plain
+
+    typer.echo(f"drpo: {plain(' '.join(text.split()))}", err=True)

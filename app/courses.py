@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from drpo.conf.schema import Settings
+from drpo.conf.schema import SandboxSettings, Settings
 from drpo.graph.strategies import STRATEGIES, longest_search
 from drpo.graph.values import ROLES, Query, Role
 
@@ -49,6 +49,22 @@ class Course:
             return self
         part = budget / self.total
         return Course(self.levels * part, {role: self.calls[role] * part for role in self.calls})
+
+    def at_worst(self, settings: Settings) -> Course:
+        """Where every reply of a real model has to be asked for again, as often as it may be.
+
+        A server that ignores `n`, or refuses it, is asked for each completion by itself, and for
+        the first of them once in vain.
+        """
+        several = {"judge": settings.judge.samples, "rewriter": settings.search.rewrites}
+        calls = dict(self.calls)
+        for role, count in self.calls.items():
+            model = getattr(settings.models, role)
+            # The simulated world takes `n`, and what it says wrong is a part of it.
+            if count and not isinstance(model, SandboxSettings):
+                each = several.get(role, 1) if model.multiple else 1
+                calls[role] = count * each * model.asks + (each > 1)
+        return Course(self.levels, calls)
 
     def alone(self, budget: int | None) -> dict[Role, float]:
         """Calls of each role where the others leave it the whole budget."""

@@ -123,7 +123,8 @@ def estimate_of(settings: Settings, plan: Plan) -> Estimate:
     # Questions are built, but nobody is asked and nothing is looked up.
     nobody: Any = None
     context = context_for(settings, plan.queries, nobody, nobody)
-    budget, every = settings.budget.calls, _courses(settings, plan, context)
+    budget, (least, usual, most) = settings.budget.calls, _courses(settings, plan, context)
+    every = (least, usual, [course.at_worst(settings) for course in most])
     tiers = [[course.within(budget) for course in ways] for ways in every]
     sizes = [
         _Questions(

@@ -159,7 +159,7 @@ def _say_calls(say: _Lines, told: Mapping[str, Any]) -> None:
         ended = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in outcomes.items())
         say(f"Calls of the {role} that ended otherwise than well: {ended}.")
     if told["failed_attempts"]:
-        say(f"{told['failed_attempts']:,} requests got no usable reply and were sent again.")
+        say(f"{told['failed_attempts']:,} requests got no usable reply.")
     for role, parameters in told["left_out"].items():
         say(f"The server of the {role} is asked without {', '.join(parameters)}.")
 

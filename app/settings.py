@@ -46,6 +46,10 @@ PARTS = ("server",)
 """Groups of which other choices are made."""
 RESUMABLE = ("budget.", "concurrency", "storage.", "ledger.")
 """What may change when a run is resumed; anything else would be another search."""
+WAITS = re.compile(
+    r"models\.\w+\.(timeout_s|attempts|patience_s|deadline_s|concurrency|(requests|tokens)_per_minute)"
+)
+"""These, too: they change no answer."""
 FORKABLE_NOT = ("data.", "retrieval.path", "own", "experiment")
 """What may not even change in a fork: its queries and examples are those of its parent."""
 
@@ -101,11 +105,11 @@ def stored_settings(run_id: str, text: str) -> Settings:
 def resumed_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
     """Settings of a resumed run: what RESUMABLE names may change. Raises BadInput."""
     for key in (override.key_or_group for override in _single(overrides)):
-        if not key.startswith(RESUMABLE):
+        if not key.startswith(RESUMABLE) and not WAITS.fullmatch(key):
             raise BadInput(
                 f"{key!r} cannot change when a run is resumed, it would be another search, which "
-                f"`drpo fork RUN {key}=...` makes; allowed are budget.*, concurrency, storage.* "
-                "and ledger.*"
+                f"`drpo fork RUN {key}=...` makes; allowed are budget.*, concurrency, storage.*, "
+                "ledger.* and how long and how often a server is asked (models.ROLE.timeout_s, ...)"
             )
     return _changed(settings, overrides)
 

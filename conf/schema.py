@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -23,8 +23,18 @@ WorldName = Annotated[
 ProfileName = Literal["rambling", "terse", "robotic", "reckless"]
 
 
+def _is_address(parts: SplitResult) -> bool:
+    try:
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return named and parts.scheme in ("http", "https")
+
+
 def _without_secrets(address: str | None) -> str | None:
     parts = urlsplit(address or "")
+    if address is not None and not _is_address(parts):
+        raise ValueError("an address is like http://127.0.0.1:8000/v1 or https://host.example/v1")
     if parts.username or parts.password or parts.query:
         raise ValueError(
             "an address with a user, password or query would be stored as it is: "

@@ -21,7 +21,14 @@ from drpo.graph.errors import ProviderRefused, ProviderStopped, RunPaused
 from drpo.graph.requests import Answer, Outcome, Reply, Request
 from drpo.graph.values import Role
 from drpo.models.budget import Budget, Expected
-from drpo.models.completions import ended, estimate, record_of, reply_of, without_thinking
+from drpo.models.completions import (
+    ended,
+    estimate,
+    record_of,
+    reply_of,
+    tidied,
+    without_thinking,
+)
 from drpo.models.ledger import Attempt, CallRecord, Ledger, Past, ledger_key
 from drpo.models.limiter import Limiter, limiter_of
 from drpo.models.provider import Call, Completion, Provider, TransportError
@@ -292,7 +299,8 @@ class LedgeredCaller:
             wait_s = self._wait(problem, len(attempts), provider, backoff)
             if wait_s is None or time.monotonic() + wait_s > until:
                 stopped = ProviderRefused if problem.refused else ProviderStopped
-                self._stopped = self._stopped or stopped(f"{request.role}: {problem}")
+                said = f"{request.role}: {problem}{_too_long(problem, provider)}"
+                self._stopped = self._stopped or stopped(said)
                 self._ensure_open()
             else:
                 await asyncio.sleep(wait_s)
@@ -353,7 +361,7 @@ async def _attempt(
     answered: Completion | TransportError
     try:
         async with asyncio.timeout(until - clock if until < math.inf else None):
-            answered = await provider.complete(call)
+            answered = tidied(await provider.complete(call))
     except TransportError as error:
         answered = error
     except TimeoutError:
@@ -368,3 +376,12 @@ def _bearable(problem: TransportError, provider: Provider) -> float | None:
     """What the server asks to wait, unless nobody would."""
     wait_s = problem.wait_s
     return wait_s if wait_s is not None and wait_s <= provider.limits.patience_s else None
+
+
+def _too_long(problem: TransportError, provider: Provider) -> str:
+    """What to say of a wait that nobody would bear."""
+    if problem.wait_s is None or _bearable(problem, provider) is not None:
+        return ""
+    return (
+        f"; it asks to wait {problem.wait_s:g} s, beyond patience_s={provider.limits.patience_s:g}"
+    )

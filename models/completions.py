@@ -12,8 +12,40 @@ from drpo.graph.requests import Reply, Request
 from drpo.models.ledger import Attempt, CallRecord, outcome_of
 from drpo.models.provider import Call, Completion, Provider
 from drpo.models.thinking import apart
+from drpo.models.turns import storable
 
 CHARACTERS_PER_TOKEN = 4
+
+
+MOST_TOKENS = 1_000_000_000
+"""Of one call; a server that counts more miscounts."""
+
+
+def tidied(completion: Completion) -> Completion:
+    """Without what a server cannot mean: counts that are none, halves of characters.
+
+    A count that cannot be is no count, so that it is estimated (FAULTS B2).
+    """
+    least = 1 if any((*completion.texts, *completion.thinking)) else 0
+    asked = _counted(completion.prompt_tokens, least)
+    cached = _counted(completion.cached_tokens, 0) or 0
+    return replace(
+        completion,
+        texts=tuple(map(storable, completion.texts)),
+        thinking=tuple(map(storable, completion.thinking)),
+        finish_reasons=tuple(map(storable, completion.finish_reasons)),
+        prompt_tokens=asked,
+        completion_tokens=_counted(completion.completion_tokens, least),
+        cached_tokens=min(cached, asked or 0),
+    )
+
+
+def _counted(said: object, least: int) -> int | None:
+    if isinstance(said, float) and said.is_integer():
+        said = int(said)
+    if not isinstance(said, int) or isinstance(said, bool):
+        return None
+    return said if least <= said <= MOST_TOKENS else None
 
 
 def reply_of(record: CallRecord) -> Reply:

@@ -20,7 +20,7 @@ from langchain_huggingface import ChatHuggingFace, HuggingFaceEndpoint
 
 from drpo.conf.schema import HFEndpointSettings
 from drpo.graph.values import Message
-from drpo.models.keys import api_key, header_values
+from drpo.models.keys import api_key, header_values, secrets_of
 from drpo.models.langchain import completion_of
 from drpo.models.openai import THINKING, before, parameters_of, response_format
 from drpo.models.openai_errors import Said, by_status, cleaned
@@ -70,7 +70,7 @@ class HFEndpointProvider:
         self._settings = settings
         self._left_out: set[str] = set()
         key, headers = api_key(settings), header_values(settings)
-        self._secrets = (key, *headers.values())
+        self._secrets = secrets_of(settings)
         given = {name.lower(): value for name, value in headers.items()}
         self._endpoint = _endpoint(settings, {"authorization": f"Bearer {key}", **given})
         self._model: _Model = (

@@ -25,7 +25,7 @@ def api_key(settings: Served) -> str:
     """The key out of its environment variable. Raises BadInput when that is not set."""
     key = os.environ.get(settings.api_key_env, "").strip()
     if key:
-        return key
+        return _sendable(key, settings.api_key_env)
     if is_local(settings.base_url):
         return NO_KEY
     raise BadInput(
@@ -48,8 +48,27 @@ def header_values(settings: Served) -> dict[str, str]:
                 f"header {header!r} of model {settings.model!r}: set the environment variable "
                 f"{name}, or write {name}=... into a file .env here"
             )
-        values[header] = found
+        values[header] = _sendable(found, name)
     return values
+
+
+def secrets_of(settings: Served) -> tuple[str, ...]:
+    """What no message may hold: the key, and the headers that are read from the environment."""
+    values = header_values(settings)
+    hidden = [
+        values[name] for name, said in settings.headers.items() if said.startswith(FROM_ENVIRONMENT)
+    ]
+    key = api_key(settings)
+    return tuple(each for each in (key, *hidden) if each != NO_KEY)
+
+
+def _sendable(value: str, name: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise BadInput(
+            f"the environment variable {name} holds what no header can: a line break, or a "
+            "character that is not ASCII"
+        )
+    return value
 
 
 def is_local(base_url: str | None) -> bool:

@@ -32,7 +32,7 @@ from pydantic import SecretStr
 
 from drpo.conf.schema import HFEndpointSettings, OpenAISettings
 from drpo.graph.values import Message
-from drpo.models.keys import api_key, header_values
+from drpo.models.keys import api_key, header_values, secrets_of
 from drpo.models.openai_errors import explained
 from drpo.models.prices import price_of
 from drpo.models.provider import (
@@ -116,7 +116,7 @@ class OpenAIProvider:
         self._settings = settings
         self._left_out: set[str] = set()
         key, headers = api_key(settings), header_values(settings)
-        self._secrets = (key, *headers.values())
+        self._secrets = secrets_of(settings)
         made = _Chat if settings.format == "chat" else _Text
         self._model: _Model = made(
             {

@@ -17,8 +17,10 @@ import openai
 
 from drpo.conf.schema import EmbeddingServerSettings, OpenAISettings
 from drpo.models.provider import TransportError, too_late
+from drpo.models.turns import storable
 
 _KEY = re.compile(r"\b(?:sk|key|hf)[-_][A-Za-z0-9_*-]{6,}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _OVERLOADED = 529
 BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, _OVERLOADED)
 _LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.FAILED_DEPENDENCY, *BUSY)
@@ -105,7 +107,11 @@ def explained(
         code=str(error.code or ""),
         parameter=str(error.param or "").split(".")[0],
     )
-    return by_status(answer, settings.model, sent, secrets)
+    found = by_status(answer, settings.model, sent, secrets)
+    base_url = settings.base_url or ""
+    if answer.status == HTTPStatus.NOT_FOUND and "/v1" not in base_url and base_url:
+        found.args = (f"{found}; the addresses of most servers end in /v1",)
+    return found
 
 
 def by_status(
@@ -151,9 +157,10 @@ def _words(error: Exception) -> str:
 
 
 def cleaned(text: str, secrets: Sequence[str] = ()) -> str:
-    """One line, short, without a key."""
-    for secret in secrets:
+    """One line, short, without a key, and without what a terminal or a file could not take."""
+    for secret in filter(None, secrets):
         text = text.replace(secret, "[key]")
+    text = _CONTROL.sub(" ", storable(text))
     return _KEY.sub("[key]", " ".join(text.split()))[:300]
 
 

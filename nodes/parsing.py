@@ -43,6 +43,10 @@ LONGEST_NAME = 60
 LONGEST_DEFINITION = 400
 """Characters of an aspect that the rewarder proposes, in one line: judge and rewriter read it
 outside of any fence, and a query may have planted it (FAULTS I1)."""
+MOST_BRACES = 300
+"""Of an untidy object; mending takes the square of their number, 40 s for 5,000."""
+MOST_MENDED = 50
+"""Untidy objects of one text."""
 LONGEST_SHOWN = 40
 """Characters of an unusable score that its reason shows."""
 
@@ -183,19 +187,22 @@ def json_objects(text: str) -> Iterator[dict[str, Any]]:
 
     Raises Unreadable at one that is cut off.
     """
-    start = text.find("{")
-    while start >= 0:
+    start, mended = text.find("{"), 0
+    while start >= 0 and mended < MOST_MENDED:
         try:
             found, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             end = _closing_brace(text, start) + 1
             found = _mended(text[start:end])
+            mended += 1
         if isinstance(found, dict):
             yield found
         start = text.find("{", end)
 
 
 def _mended(span: str) -> object:
+    if span.count("{") + span.count("[") > MOST_BRACES:
+        return None
     try:
         return repair_json(span, return_objects=True)
     except (ValueError, RecursionError):
