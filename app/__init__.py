@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from drpo.aligned import AlignedModel, load
     from drpo.api import (
         Result,
+        align,
+        align_blocking,
         estimate,
         optimize,
         optimize_blocking,
@@ -43,6 +45,8 @@ __all__ = [
     "RunFailed",
     "RunPaused",
     "__version__",
+    "align",
+    "align_blocking",
     "estimate",
     "load",
     "optimize",
@@ -55,6 +59,8 @@ _ALIGNED = ("AlignedModel", "load")
 _API = (
     "Estimate",
     "Result",
+    "align",
+    "align_blocking",
     "estimate",
     "optimize",
     "optimize_blocking",

@@ -15,10 +15,9 @@ from drpo.checkpoints.runs import StoredRun, find_run, load_run
 from drpo.conf.schema import Settings
 from drpo.config_file import own_words
 from drpo.estimates import Estimate, estimate_of
-from drpo.examples import load_examples
-from drpo.graph.values import Query
+from drpo.graph.values import Example, Query
+from drpo.kinds import plan_of
 from drpo.models.providers import open_providers
-from drpo.queries import load_queries, own_queries
 from drpo.review import NO_CHANGES, Changes, check
 from drpo.run import Observer, SearchFunction, first_search, new_run, search
 from drpo.settings import compose_settings, resumed_settings, stored_settings
@@ -41,6 +40,8 @@ class Result:
     """Mean reward on the way there, 1-5; None where nothing was scored."""
     summary: Mapping[str, Any]
     """All that `drpo show --json` tells."""
+    examples: tuple[Example, ...] = ()
+    """That the run optimized, or was given."""
 
 
 async def optimize(
@@ -57,11 +58,37 @@ async def optimize(
     `data.path`. Raises BadInput before anything is written, RunPaused where the run stopped
     in good order (`resume` goes on), RunFailed where it cannot go on.
     """
+    return await _new(overrides, config, queries, Path(runs), observer, aligns=False)
+
+
+async def align(
+    *overrides: str,
+    config: str | Path | None = None,
+    queries: Iterable[str | Query] | None = None,
+    runs: str | Path = DEFAULT_FOLDER,
+    observer: Observer | None = None,
+) -> Result:
+    """Optimize examples and prompt, and test whether the gain is real, as `drpo align` does.
+
+    Arguments and errors are those of `optimize`. The result's prompts are the ones to use: the
+    root's where no real gain was found; `summary["findings"]` has what was measured.
+    """
+    return await _new(overrides, config, queries, Path(runs), observer, aligns=True)
+
+
+async def _new(
+    overrides: Sequence[str],
+    config: str | Path | None,
+    queries: Iterable[str | Query] | None,
+    runs: Path,
+    observer: Observer | None,
+    *,
+    aligns: bool,
+) -> Result:
     settings = await asyncio.to_thread(_composed, config, overrides)
-    asked = _asked(settings, queries)
-    examples = load_examples(settings.retrieval)
-    expected = asdict(estimate_of(settings, asked, examples))
-    run = new_run(settings, asked, Path(runs), expected, examples)
+    plan = plan_of(settings, aligns=aligns, given=queries)
+    expected = asdict(estimate_of(settings, plan))
+    run = new_run(settings, plan, runs, expected)
     return await _finish(run, observer, first_search)
 
 
@@ -87,18 +114,25 @@ def estimate(
     *overrides: str,
     config: str | Path | None = None,
     queries: Iterable[str | Query] | None = None,
+    aligns: bool = False,
 ) -> Estimate:
     """What `optimize` would take: calls, tokens, dollars, seconds, each low, expected and high.
 
-    Asks no model, needs no key and writes nothing. Raises BadInput as `optimize` does.
+    With `aligns`, what `align` would take. Asks no model, needs no key and writes nothing. Raises
+    BadInput as `optimize` does.
     """
     settings = _composed(config, overrides)
-    return estimate_of(settings, _asked(settings, queries), load_examples(settings.retrieval))
+    return estimate_of(settings, plan_of(settings, aligns=aligns, given=queries))
 
 
 def optimize_blocking(*overrides: str, **options: Any) -> Result:
     """`optimize` for code without an event loop; inside one it blocks that loop."""
     return _blocking(optimize(*overrides, **options))
+
+
+def align_blocking(*overrides: str, **options: Any) -> Result:
+    """`align` for code without an event loop; inside one it blocks that loop."""
+    return _blocking(align(*overrides, **options))
 
 
 def resume_blocking(run: str | None = None, *overrides: str, **options: Any) -> Result:
@@ -124,12 +158,6 @@ def going_on(run: StoredRun, changes: Changes, trusted: Collection[str]) -> Sear
     return partial(search, providers=partial(open_providers, trusted=trusted), changes=changes)
 
 
-def _asked(settings: Settings, queries: Iterable[str | Query] | None) -> list[Query]:
-    if queries is None:
-        return load_queries(settings.data, settings.seed)
-    return own_queries(queries)
-
-
 async def _finish(
     run: StoredRun,
     observer: Observer | None,
@@ -138,8 +166,10 @@ async def _finish(
     if status(run.path) != "done":
         await begin(run, observer)
     told = summary(run.path)
-    best = told["best"]
-    return Result(run.id, run.path, best["prompts"], best["path_value"], told)
+    best = told["best"] or {"prompts": {}, "path_value": None}
+    prompts = best["prompts"] if told["deployed"] is None else told["deployed"]["prompts"]
+    shown = tuple(Example(each["query"], each["answer"]) for each in told["examples"])
+    return Result(run.id, run.path, prompts, best["path_value"], told, shown)
 
 
 def _blocking(work: Coroutine[Any, Any, T]) -> T:

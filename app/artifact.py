@@ -91,6 +91,8 @@ class Confirmed(Strict):
     """95 %, of the gain; null for too few queries that differ."""
     n: int = Field(ge=0)
     """Queries."""
+    real: bool = True
+    """Whether p and estimate were good enough; where they were not, the prompts are the root's."""
     exploratory: bool = False
     """Whether the queries had been read for a test before."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -39,7 +40,18 @@ Run = Annotated[
     str | None,
     typer.Argument(metavar="RUN", help="The run's id, or its beginning; else the newest."),
 ]
+ArtifactOrRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ARTIFACT", help="A file that drpo export wrote, or a run; else the newest run."
+    ),
+]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option("--trust", metavar="NAME", help="A model, a server, ... that it may use."),
+]
 DEFAULT_RUNS = Path("runs")
+VERBS = "init optimize align estimate resume fork replay runs show export chat serve doctor rm"
 
 
 @app.command()
@@ -72,6 +84,25 @@ def optimize(
         run_hydra(context.args, own=config, runs=runs, as_json=as_json, yes=yes)
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Overrides are Hydra's, as of optimize; examples.limit=0 goes without examples.",
+)
+def align(
+    context: typer.Context,
+    config: Config = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")] = False,
+) -> None:
+    """Examples, prompt, and a test whether the gain is real: drpo align [OVERRIDES]."""
+    with starting():
+        from drpo.launch import run_hydra
+
+        read_env()
+        run_hydra(context.args, own=config, runs=runs, as_json=as_json, yes=yes, aligns=True)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def estimate(
     context: typer.Context,
@@ -79,13 +110,14 @@ def estimate(
     # So that `optimize` can be put in its place in any command.
     _runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
+    aligns: Annotated[bool, typer.Option("--align", help="Of drpo align.")] = False,
 ) -> None:
     """Tell what a search would take, without asking any model: drpo estimate [OVERRIDES]."""
     with starting():
         from drpo.forecast import tell
 
         read_env()
-        tell(context.args, own=config, as_json=as_json)
+        tell(context.args, own=config, as_json=as_json, aligns=aligns)
 
 
 @app.command()
@@ -273,20 +305,23 @@ def list_runs(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
 def show(
     run: Run = None,
     view: Annotated[
-        Literal["summary", "tree", "trace"], typer.Option(help="How much to show.")
+        Literal["summary", "tree", "trace", "examples"], typer.Option(help="How much to show.")
     ] = "summary",
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show what a run found, every candidate (tree), or why each is there (trace)."""
+    """Show what a run found, every candidate (tree), why each is there (trace), its examples."""
     from drpo.checkpoints import reader
     from drpo.checkpoints.runs import find_run
-    from drpo.render import print_json, print_summary, print_trace, print_tree
+    from drpo.render import print_examples, print_json, print_summary, print_trace, print_tree
 
     path = find_run(runs, run, say=_complain)
     told = reader.summary(path)
-    if view == "summary":
-        print_json(told) if as_json else print_summary(told, runs)
+    if as_json and view in ("summary", "examples"):
+        print_json(told if view == "summary" else told["examples"])
+        return
+    if view in ("summary", "examples"):
+        print_summary(told, runs) if view == "summary" else print_examples(told)
         return
     nodes = reader.tree(path) if view == "tree" else reader.trace(path)
     if as_json:
@@ -340,6 +375,94 @@ def export(
     write(wanted, run, runs=runs, out=out, force=force, say=_complain)
 
 
+@app.command()
+def chat(
+    artifact: ArtifactOrRun = None,
+    message: Annotated[
+        str | None, typer.Option("-m", "--message", metavar="TEXT", help="Ask this, and end.")
+    ] = None,
+    trust: Trust = None,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Talk with the aligned model; /why shows the examples and the prompt of an answer."""
+    with starting():
+        from drpo.aligned import aligned
+        from drpo.chat import HELP, converse, once
+        from drpo.provenance import artifact_named
+
+        read_env()
+        found = artifact_named(artifact, runs, say=_complain)
+        model = aligned(found, trusted=trust or ())
+    with model:
+        if message is not None:
+            once(model, message, _write)
+            return
+        asks = sys.stdin.isatty()
+        if asks:
+            # Arrow keys and a history of what was typed; it is not there on every system.
+            with suppress(ImportError):
+                import readline  # noqa: F401 - importing it is what it takes
+            typer.echo(f"The aligned {found.target.model}. {HELP}", err=True)
+        converse(model, lambda: input("> " if asks else ""), _write)
+        if asks:
+            typer.echo(err=True)
+
+
+@app.command()
+def serve(
+    artifact: ArtifactOrRun = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; off this machine, it takes a token.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")
+    ] = 8000,
+    token_env: Annotated[
+        str | None,
+        typer.Option(
+            "--token-env",
+            metavar="NAME",
+            help="The variable with the token that clients send; else DRPO_SERVE_TOKEN.",
+        ),
+    ] = None,
+    in_flight: Annotated[
+        int, typer.Option("--in-flight", min=1, help="Requests that are answered at once.")
+    ] = 64,
+    per_minute: Annotated[
+        int, typer.Option("--per-minute", min=1, help="Requests that are taken in a minute.")
+    ] = 600,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="A line for each request, without its texts.")
+    ] = False,
+    trust: Trust = None,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Serve the aligned model to any client of OpenAI's: change its base URL to this."""
+    with starting():
+        from drpo import serve as serving
+        from drpo.aligned import aligned
+        from drpo.provenance import artifact_named
+
+        read_env()
+        token = serving.token_for(host, token_env)
+        model = aligned(artifact_named(artifact, runs, say=_complain), trusted=trust or ())
+
+    def heard(url: str) -> None:
+        key = "any key" if token is None else "the token as key"
+        typer.echo(f"{url} serves the aligned {model.artifact.target.model}; {key}")
+
+    serving.serve(
+        model,
+        host=host,
+        port=port,
+        token=token,
+        caps=serving.Caps(in_flight=in_flight, per_minute=per_minute),
+        heard=heard,
+        say=_complain if verbose else None,
+    )
+    typer.echo("stopped")
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
@@ -389,8 +512,8 @@ def _completion(words: list[str]) -> int:
     """The shell asks `drpo -sc query=bash` to complete a line; Hydra knows the overrides."""
     line = os.environ.get("COMP_LINE", "")
     verb, _, rest = line.removeprefix("drpo").lstrip().partition(" ")
-    if verb not in ("optimize", "estimate"):
-        typer.echo("init optimize estimate resume fork replay runs show export doctor rm")
+    if verb not in ("optimize", "align", "estimate"):
+        typer.echo(VERBS)
         return 0
     os.environ["COMP_LINE"] = f"drpo {rest}"
     return _exit_code(["optimize", *words])
@@ -408,6 +531,11 @@ def read_env() -> None:
         raise BadInput(f".env: it is not UTF-8 (byte {error.start})") from None
     except (OSError, ValueError) as error:
         raise BadInput(f".env: {error}") from None
+
+
+def _write(text: str) -> None:
+    """At once, as it is."""
+    typer.echo(text, nl=False)
 
 
 def _complain(text: str) -> None:

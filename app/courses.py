@@ -1,16 +1,18 @@
-"""How a search may go, in calls per role: at the least, as expected, and at the most.
+"""How a run may go, in calls per role: at the least, as expected, and at the most.
 
 Pure arithmetic on settings and the number of queries. Knows nothing of tokens, prices or time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from drpo.conf.schema import Settings
 from drpo.graph.strategies import STRATEGIES, longest_search
-from drpo.graph.values import Role
+from drpo.graph.values import ROLES, Query, Role
 
 SKIPPED = 0.05
 """Expected share of the survivors that are carried on without a rewrite."""
@@ -34,6 +36,13 @@ class Course:
         """Calls of all roles."""
         return sum(self.calls.values())
 
+    def __add__(self, other: Course) -> Course:
+        """One after the other."""
+        calls: dict[Role, float] = {
+            role: self.calls[role] + other.calls[role] for role in self.calls
+        }
+        return Course(self.levels + other.levels, calls)
+
     def within(self, budget: int | None) -> Course:
         """As much of it as the budget allows."""
         if budget is None or self.total <= budget:
@@ -47,6 +56,9 @@ class Course:
             role: calls if budget is None else min(calls, budget)
             for role, calls in self.calls.items()
         }
+
+
+_NOTHING = Course(0, dict.fromkeys(ROLES, 0))
 
 
 class Courses:
@@ -120,3 +132,58 @@ class Courses:
     def _distinct(self, levels: float) -> float:
         """How many different queries so many levels see."""
         return min(levels * self._search.queries_per_level, self._queries)
+
+
+class StageCourses:
+    """The courses of what an alignment does beside its search for a prompt.
+
+    Levels are steps that wait for one another.
+    """
+
+    def __init__(self, settings: Settings, queries: Sequence[Query]) -> None:
+        self._settings = settings
+        self._count = Counter(query.part for query in queries)
+        self._unanswered = sum(q.part == "seed" and q.answer is None for q in queries)
+        self._dynamic = settings.rewards.kind == "dynamic"
+        several = settings.models.judge.multiple
+        self._verdicts = 1 if several else settings.judge.samples
+        self._shown = settings.retrieval.k > 0 and (
+            self._count["seed"] > 0 or settings.retrieval.path is not None
+        )
+
+    def least(self) -> Course:
+        """No answer can be made better, and no other prompt was found."""
+        confirmed = self._compared("confirm", 2) if self._shown else _NOTHING
+        return self._examples(0) + confirmed
+
+    def most(self) -> Course:
+        """Every example is rewritten to the last, and every challenger is compared."""
+        challengers = self._settings.validation.challengers
+        arms = 2 * challengers + 1 if self._shown else challengers
+        chosen = self._compared("select", arms) if arms > 1 else _NOTHING
+        rounds = self._settings.examples.rounds
+        return self._examples(rounds) + chosen + self._compared("confirm", 4 if self._shown else 2)
+
+    def _examples(self, rounds: int) -> Course:
+        seeds = self._count["seed"]
+        return Course(
+            1 + 2 * rounds if seeds else 0,
+            {
+                "target": self._unanswered,
+                "rewarder": seeds if self._dynamic else 0,
+                "judge": seeds * (1 + rounds) * self._verdicts,
+                "rewriter": seeds * rounds,
+            },
+        )
+
+    def _compared(self, part: Literal["select", "confirm"], arms: int) -> Course:
+        answers = self._count[part] * arms * self._settings.validation.samples
+        return Course(
+            2 if answers else 0,
+            {
+                "target": answers,
+                "rewarder": self._count[part] if self._dynamic else 0,
+                "judge": answers * self._verdicts,
+                "rewriter": 0,
+            },
+        )

@@ -13,7 +13,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from drpo.conf.schema import RetrievalSettings, SandboxSettings, Settings
-from drpo.courses import Course, Courses
+from drpo.courses import Course, Courses, StageCourses
 from drpo.graph.context import Context, Place
 from drpo.graph.requests import Request
 from drpo.graph.values import (
@@ -30,12 +30,14 @@ from drpo.graph.values import (
     Selection,
     Verdict,
 )
+from drpo.kinds import Plan
 from drpo.models.completions import CHARACTERS_PER_TOKEN
 from drpo.models.prices import Price, is_listed, listed_at, price_of
 from drpo.models.retrieval import fitting, is_too_long, tokens
 from drpo.nodes import judge, rewrite, select_rewards
 from drpo.nodes.target import ChatTarget
-from drpo.run import check_root, context_for
+from drpo.parts import context_for
+from drpo.run import check_root
 
 QUERIES_READ = 8
 """How many of the run's queries stand for all of them."""
@@ -115,20 +117,17 @@ class _Size:
     completion: float
 
 
-def estimate_of(
-    settings: Settings, queries: Sequence[Query], examples: Sequence[Example] = ()
-) -> Estimate:
-    """What a search with these settings will take. Raises BadInput."""
+def estimate_of(settings: Settings, plan: Plan) -> Estimate:
+    """What a run with these settings and this data will take. Raises BadInput."""
     check_root(settings)
     # Questions are built, but nobody is asked and nothing is looked up.
     nobody: Any = None
-    context = context_for(settings, queries, nobody, nobody)
-    courses, budget = Courses(settings, len(queries), context.order.levels), settings.budget.calls
-    every = (courses.least(), (courses.expected(),), (courses.most(),))
+    context = context_for(settings, plan.queries, nobody, nobody)
+    budget, every = settings.budget.calls, _courses(settings, plan, context)
     tiers = [[course.within(budget) for course in ways] for ways in every]
     sizes = [
         _Questions(
-            settings, context, tier, usual_examples(examples, settings.retrieval, tier)
+            settings, context, tier, usual_examples(plan.examples, settings.retrieval, tier)
         ).sizes()
         for tier in range(len(tiers))
     ]
@@ -137,7 +136,7 @@ def estimate_of(
         for ways, size in zip(tiers, sizes, strict=True)
     ]
     # One role alone may use up more of a budget than its share.
-    alone = _taken(courses.most().alone(budget), sizes[-1], settings)
+    alone = _taken(every[-1][0].alone(budget), sizes[-1], settings)
     return Estimate(
         roles={
             role: _taking([*([way[role] for way in ways] for ways in taken[:-1]), [alone[role]]])
@@ -149,6 +148,24 @@ def estimate_of(
         ),
         prices_at=listed_at() if _uses_list(settings) else None,
     )
+
+
+def _courses(
+    settings: Settings, plan: Plan, context: Context
+) -> tuple[Sequence[Course], Sequence[Course], Sequence[Course]]:
+    """The ways the run may go: those that take the least, the usual one, that takes the most."""
+    stages = StageCourses(settings, plan.queries)
+    if plan.kind == "examples":
+        return (stages.least(),), (stages.most(),), (stages.most(),)
+    search = Courses(settings, plan.count("train"), context.order.levels)
+    ways = (search.least(), (search.expected(),), (search.most(),))
+    if plan.kind == "search":
+        return ways
+    beside = (stages.least(), stages.most(), stages.most())
+    least, expected, most = (
+        [course + more for course in each] for each, more in zip(ways, beside, strict=True)
+    )
+    return least, expected, most
 
 
 def _taken(
@@ -270,7 +287,7 @@ class _Questions:
         evaluations = [Evaluation(0, query.ordinal, self._sample(), said) for query in shown]
         candidate = Candidate(0, 0, None, self._prompts, "root")
         return rewrite.request(
-            1, candidate, [candidate] * self._ancestors(), evaluations, self._context
+            1, candidate, [self._prompts] * self._ancestors(), evaluations, self._context
         )
 
     def _sample(self) -> Sample:

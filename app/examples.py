@@ -1,4 +1,4 @@
-"""Reads the in-context examples of a run: a user's JSONL file of queries and their answers.
+"""Reads the in-context examples of a run: of a user's JSONL file, an artifact or another run.
 
 Every mistake is one BadInput line that names file and line. Does not know which are shown when.
 """
@@ -10,6 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from drpo.artifact import read_artifact
+from drpo.checkpoints.runs import load_run
 from drpo.conf.schema import RetrievalSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Example
@@ -35,13 +37,24 @@ def load_examples(retrieval: RetrievalSettings) -> list[Example]:
     if retrieval.path is None:
         return []
     where = f"retrieval.path={retrieval.path}"
-    if Path(retrieval.path).suffix.lower() != ".jsonl":
-        raise BadInput(f"{where}: a file of examples ends in .jsonl")
-    examples = _examples(retrieval.path, read_text(retrieval.path, where))
+    examples = _read(retrieval.path, where)
     if not examples:
         raise BadInput(f"{where}: there are no examples")
     check_examples(examples, retrieval)
     return examples
+
+
+def _read(path: str, where: str) -> list[Example]:
+    match Path(path).suffix.lower():
+        case ".jsonl":
+            return _examples(path, read_text(path, where))
+        case ".json":
+            return list(read_artifact(path).shown)
+        case ".sqlite":
+            return list(load_run(Path(path)).examples)
+    raise BadInput(
+        f"{where}: a file of examples ends in .jsonl, an artifact in .json, a run in .sqlite"
+    )
 
 
 def _examples(path: str, text: str) -> list[Example]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from drpo.acting import check_trust, retriever_of, wording_of
-from drpo.artifact import Artifact, artifact_text, read_artifact, write_whole
+from drpo.artifact import Artifact, artifact_text, write_whole
 from drpo.checkpoints.runs import find_run
 from drpo.conf.schema import OpenAISettings
 from drpo.graph.errors import BadInput
@@ -25,7 +25,7 @@ from drpo.models.provider import Call, merged
 from drpo.models.retrieval import fitting
 from drpo.preferences import LEAST_MARGIN, line_of, pairs
 from drpo.prompt_page import page_of
-from drpo.provenance import artifact_of_run
+from drpo.provenance import artifact_named
 from drpo.render import plain
 
 CONVERSATION = "messages"
@@ -65,7 +65,7 @@ def export(
         texts = (line_of(each) for each in pairs(path, margin=form.margin, harmful=form.harmful))
         _stream(texts, out, force=force, say=say)
         return
-    artifact = _artifact(runs, run, say)
+    artifact = artifact_named(run, runs, say=say)
     if form.name == "json" and out is not None:
         _with_its_page(artifact, out, force=force, say=say)
         return
@@ -76,12 +76,6 @@ def export(
         _refuse(out, force=force)
         write_whole(out, text)
         say(f"wrote {out}")
-
-
-def _artifact(runs: Path, run: str | None, say: Callable[[str], None]) -> Artifact:
-    if run is not None and run.endswith(".json"):
-        return read_artifact(run)
-    return artifact_of_run(find_run(runs, run, say=say))
 
 
 def _text(artifact: Artifact, form: Form) -> str:

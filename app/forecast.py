@@ -12,10 +12,9 @@ import typer
 from drpo.config_file import own_words
 from drpo.courses import SKIPPED, WITHOUT_CALLS
 from drpo.estimates import estimate_of
-from drpo.examples import load_examples
 from drpo.graph.values import ROLES
+from drpo.kinds import announced, plan_of
 from drpo.progress import duration
-from drpo.queries import load_queries
 from drpo.render import dollars, print_estimate, print_json
 from drpo.settings import compose_settings
 
@@ -25,15 +24,19 @@ ASSUMED = (
 )
 
 
-def tell(overrides: Sequence[str], *, own: Path | None, as_json: bool) -> None:
-    """The estimate of one search, `own` being the user's file. Raises BadInput."""
+def tell(
+    overrides: Sequence[str], *, own: Path | None, as_json: bool, aligns: bool = False
+) -> None:
+    """The estimate of one run, `own` being the user's file. Raises BadInput."""
     settings = compose_settings([*own_words(own), *overrides])
-    queries = load_queries(settings.data, settings.seed)
-    told = asdict(estimate_of(settings, queries, load_examples(settings.retrieval)))
+    plan = plan_of(settings, aligns=aligns)
+    told = asdict(estimate_of(settings, plan))
     if as_json:
         print_json(told)
         return
     print_estimate(told, {role: getattr(settings.models, role).model for role in ROLES})
+    if plan.kind == "align":
+        typer.echo(f"{announced(settings, plan)}.")
     typer.echo(ASSUMED)
     typer.echo(_dollars_and_time(told))
     if told["prices_at"]:

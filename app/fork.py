@@ -13,9 +13,10 @@ from drpo.conf.schema import LedgerSettings, Settings
 from drpo.graph.errors import BadInput
 from drpo.graph.order import SeededOrder
 from drpo.graph.values import ROOT
+from drpo.parts import order_of
 from drpo.prompt_files import read_prompt
 from drpo.review import SYSTEM, author
-from drpo.run import check_settings, current_fingerprint, order_of
+from drpo.run import check_settings, current_fingerprint
 from drpo.settings import forked_settings, stored_settings, validated
 
 
@@ -32,6 +33,10 @@ def fork(
     Raises BadInput for a place that there is not, or settings that cannot be.
     """
     parent = load_run(path)
+    if parent.kind != "search":
+        raise BadInput(
+            f"run {parent.id} is more than a search for a prompt; only such a search can be forked"
+        )
     before = stored_settings(parent.id, parent.settings)
     # What its parent took over from another run is in its ledger already.
     own = before.model_copy(update={"ledger": LedgerSettings()})

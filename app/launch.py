@@ -23,11 +23,10 @@ from drpo.checkpoints.runs import StoredRun
 from drpo.conf.schema import Settings
 from drpo.config_file import own_words
 from drpo.estimates import estimate_of
-from drpo.examples import load_examples
 from drpo.graph.errors import BadInput, DrpoError, RunOwned, RunPaused
 from drpo.graph.values import ROLES
+from drpo.kinds import announced, plan_of
 from drpo.progress import progress
-from drpo.queries import load_queries
 from drpo.quiet import ready
 from drpo.render import forecast, print_json, print_review, print_summary, resume_command
 from drpo.run import SearchFunction, first_search, new_run, search
@@ -41,9 +40,15 @@ from drpo.settings import (
 
 
 def run_hydra(
-    overrides: Sequence[str], *, own: Path | None, runs: Path, as_json: bool, yes: bool
+    overrides: Sequence[str],
+    *,
+    own: Path | None,
+    runs: Path,
+    as_json: bool,
+    yes: bool,
+    aligns: bool = False,
 ) -> None:
-    """One search per composed configuration, `own` being the user's file. Raises DrpoError."""
+    """One run per composed configuration, `own` being the user's file. Raises DrpoError."""
     problems: list[DrpoError] = []
     begun: list[DictConfig] = []
     process = os.getpid()
@@ -53,7 +58,7 @@ def run_hydra(
             return
         begun.append(config)
         try:
-            _one(settings_from(config), runs=runs, as_json=as_json, yes=yes)
+            _one(settings_from(config), runs=runs, as_json=as_json, yes=yes, aligns=aligns)
         except DrpoError as problem:
             # Hydra would announce it in a line of its own. In a launcher's worker process there is
             # no other way to tell.
@@ -81,13 +86,14 @@ def run_hydra(
         raise problems[0]
 
 
-def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool) -> None:
-    queries = load_queries(settings.data, settings.seed)
-    examples = load_examples(settings.retrieval)
-    estimate = asdict(estimate_of(settings, queries, examples))
+def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool, aligns: bool) -> None:
+    plan = plan_of(settings, aligns=aligns)
+    estimate = asdict(estimate_of(settings, plan))
+    if plan.kind == "align":
+        typer.echo(f"{announced(settings, plan)}.", err=True)
     if _paid(settings):
         _confirm(estimate, yes=yes)
-    run = new_run(settings, queries, runs, estimate, examples)
+    run = new_run(settings, plan, runs, estimate)
     run_to_end(run, runs=runs, as_json=as_json, begin=first_search)
 
 

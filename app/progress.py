@@ -17,7 +17,7 @@ from rich.text import Text
 
 from drpo.models.ledger import Usage
 from drpo.quiet import ready, repeating
-from drpo.run import Observer, Snapshot
+from drpo.run import LEVEL, Observer, Snapshot
 
 LONGEST_IN_SECONDS = 100
 LONGEST_IN_MINUTES = 100
@@ -41,8 +41,9 @@ def _plain(console: Console) -> Iterator[tuple[Observer, Callable[[str], None]]]
 
         def observe(snapshot: Snapshot) -> None:
             shown.snapshot, shown.since = snapshot, time.monotonic()
-            say()
-            spoken()
+            if is_a_step(snapshot):
+                say()
+                spoken()
 
         yield observe, lambda text: say(Text(text))
 
@@ -76,17 +77,24 @@ class _Line:
         return Text(line(now))
 
 
+def is_a_step(snapshot: Snapshot) -> bool:
+    """Whether it is worth a line of its own: every level, and every tenth part of a stage."""
+    every = max(1, snapshot.of // 10)
+    return snapshot.stage == LEVEL or snapshot.done % every == 0
+
+
 def line(snapshot: Snapshot) -> str:
     """One line: level, beam, calls, tokens, cost, time."""
     beam = "  ".join(
         f"#{candidate}" if value is None else f"#{candidate} {value:.2f}"
         for candidate, value in snapshot.beam
     )
+    level = snapshot.stage == LEVEL
     usage = snapshot.usage
     parts = [
         f"run {snapshot.run_id[:8]}",
-        f"level {snapshot.levels}/{snapshot.level_limit}",
-        f"beam {beam or '-'}",
+        f"{snapshot.stage} {snapshot.done:,}/{snapshot.of:,}",
+        *([f"beam {beam or '-'}"] if level else []),
         f"{usage.calls:,} calls",
         f"{usage.tokens:,} tokens",
         "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.2f}",

@@ -1,25 +1,34 @@
 """An artifact out of a run's file, with where it comes from.
 
-Reads only. What an alignment run made of itself stands in the file as it is; of any other run it is
-the best prompt so far.
+Reads only. Of an alignment it is what was confirmed, or the root; of any other run the best prompt
+so far.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from sqlite_utils import Database
 
-from drpo.artifact import Artifact, Confirmed, Found, ModelName, Provenance, sealed
+from drpo.artifact import (
+    Artifact,
+    Confirmed,
+    Found,
+    ModelName,
+    Provenance,
+    read_artifact,
+    sealed,
+)
+from drpo.checkpoints.findings import deployed, findings
 from drpo.checkpoints.reader import summary
 from drpo.checkpoints.rows import dumps, query_of, query_row
-from drpo.checkpoints.runs import reading, stored_examples
+from drpo.checkpoints.runs import find_run, is_file, reading, stored_examples
 from drpo.conf.schema import FROM_ENVIRONMENT, Settings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES, Example
@@ -27,24 +36,50 @@ from drpo.nodes.prompts import JinjaTemplates
 from drpo.nodes.target import Wording
 from drpo.settings import stored_settings
 
-FINDING = "artifact"
-"""Name of the row of the table `finding` in which an alignment run keeps its own."""
 TEMPLATES = ("target_chat", "target_text")
 CENTS = 6
 """Decimals of a sum of dollars: the order of its parts shows in the last ones."""
 
 
+def artifact_named(
+    name: str | None, runs: Path, *, say: Callable[[str], None] = lambda _: None
+) -> Artifact:
+    """The one in a file, or of the run whose id begins so, or of the newest run. Raises BadInput.
+
+    `say` is told as by `find_run`.
+    """
+    if name is not None and (name.endswith(".json") or os.sep in name or is_file(Path(name))):
+        return read_artifact(name)
+    return artifact_of_run(find_run(runs, name, say=say))
+
+
 def artifact_of_run(path: Path) -> Artifact:
     """Of a finished or paused run. Raises BadInput where it has no prompt yet."""
     with reading(path) as db:
-        stored = _stored(db)
         examples = tuple(stored_examples(db))
-    if stored is not None:
-        try:
-            return Artifact.model_validate_json(stored)
-        except ValidationError:
-            raise BadInput(f"{path}: the artifact in it is damaged; see `drpo doctor`") from None
-    return artifact_with(path, examples=examples)
+        ended, found = deployed(db), findings(db).get("confirm")
+    if ended is None or found is None:
+        return artifact_with(path, examples=examples)
+    return artifact_with(
+        path,
+        prompts=ended["prompts"],
+        candidate=ended["candidate"],
+        examples=examples if ended["with_examples"] else (),
+        confirm=_confirmed(found),
+    )
+
+
+def _confirmed(found: Mapping[str, Any]) -> Confirmed | None:
+    if found["tested"] is None:
+        return None
+    return Confirmed(
+        estimate=found["estimate"],
+        p=found["p"],
+        interval=None if found["low"] is None else (found["low"], found["high"]),
+        n=found["queries"],
+        real=found["real"],
+        exploratory=found["exploratory"],
+    )
 
 
 def artifact_with(
@@ -54,9 +89,8 @@ def artifact_with(
     candidate: int | None = None,
     examples: Sequence[Example] = (),
     confirm: Confirmed | None = None,
-    status: str | None = None,
 ) -> Artifact:
-    """Of a run, `prompts` (of `candidate`) and `status` being the run's own where none are given.
+    """Of a run, `prompts` (of `candidate`) being the run's own where none are given.
 
     Raises BadInput where the run has no prompt yet, or its templates are not to be had.
     """
@@ -77,7 +111,7 @@ def artifact_with(
         run_id=told["run_id"],
         drpo_version=row["drpo_version"],
         date=row["created_at"],
-        status=status or told["status"],
+        status=told["status"],
         seed=settings.seed,
         settings=shareable(settings.model_dump(mode="json", by_alias=True)),
         data_sha256=data.hexdigest(),
@@ -102,13 +136,6 @@ def artifact_with(
         "left_out": told["left_out"].get("target", []),
     }
     return sealed(content, provenance)
-
-
-def _stored(db: Database) -> str | None:
-    if "finding" not in db.table_names():
-        return None
-    rows = db.query("select body from finding where name = ?", [FINDING])
-    return next((str(row["body"]) for row in rows), None)
 
 
 def _level_of(db: Database, candidate: int) -> int:

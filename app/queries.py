@@ -9,7 +9,7 @@ import csv
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,7 +26,8 @@ BUILTIN = "builtin:"
 SANDBOX = "sandbox:"
 LONGEST_QUERY = 100_000
 """Characters; beyond it no model of today reads to the end."""
-COLUMNS = ("text", "id", "tags", "reference")
+COLUMNS = ("text", "id", "tags", "reference", "answer")
+SHIPPED = ("train", "held_out", "seeds")
 SUFFIXES = (".jsonl", ".csv", ".txt")
 
 Text = Annotated[str, Field(min_length=1, max_length=LONGEST_QUERY)]
@@ -51,6 +52,7 @@ class _Line(BaseModel):
     messages: list[_Turn] | None = None
     tags: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     reference: Text | None = None
+    answer: Text | None = None
 
     @model_validator(mode="after")
     def _asks(self) -> Self:
@@ -72,7 +74,7 @@ def load_queries(data: DataSettings, seed: int) -> list[Query]:
 
     Raises BadInput for a file that cannot be read, a bad line, a duplicate, or none at all.
     """
-    lines = _lines(data.path, _rows(data.path))
+    lines = _lines(data.path, _rows(data.path, "data.path"))
     lines = [line for line in lines if not data.tags or set(data.tags) & set(line.tags)]
     if not lines:
         tagged = f" with one of the tags {', '.join(data.tags)}" if data.tags else ""
@@ -81,6 +83,23 @@ def load_queries(data: DataSettings, seed: int) -> list[Query]:
         drawn = random.Random(f"{seed}:data").sample(range(len(lines)), data.limit)
         lines = [lines[index] for index in sorted(drawn)]
     return _numbered(lines)
+
+
+def load_seeds(path: str, limit: int | None, seed: int) -> list[Query]:
+    """The seed queries of examples, numbered from 0; `limit` draws by the seed.
+
+    Raises BadInput as `load_queries` does.
+    """
+    if limit == 0:
+        return []
+    setting = "examples.path"
+    lines = _lines(path, _rows(path, setting))
+    if not lines:
+        raise BadInput(f"{setting}={path}: there are no queries")
+    if limit is not None and limit < len(lines):
+        drawn = random.Random(f"{seed}:seeds").sample(range(len(lines)), limit)
+        lines = [lines[index] for index in sorted(drawn)]
+    return [replace(query, part="seed") for query in _numbered(lines)]
 
 
 def own_queries(given: Iterable[str | Query]) -> list[Query]:
@@ -99,12 +118,14 @@ def _row(query: Query) -> dict[str, Any]:
         "messages": turns,
         "tags": query.tags,
         "reference": query.reference,
+        "answer": query.answer,
     }
 
 
 def _numbered(lines: Iterable[_Line]) -> list[Query]:
     return [
-        Query(at, line.id, line.turns(), line.tags, line.reference) for at, line in enumerate(lines)
+        Query(at, line.id, line.turns(), line.tags, line.reference, line.answer)
+        for at, line in enumerate(lines)
     ]
 
 
@@ -125,17 +146,19 @@ def _lines(source: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[_Lin
     return read
 
 
-def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: str, setting: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Of the file that `setting` names."""
     if path.startswith(BUILTIN):
-        yield from jsonl_rows(path, _builtin(path).splitlines())
+        yield from jsonl_rows(path, _builtin(path, setting).splitlines())
         return
     if path.startswith(SANDBOX):
-        yield from ((number, {"text": text}) for number, text in enumerate(_simulated(path), 1))
+        simulated = enumerate(_simulated(path, setting), 1)
+        yield from ((number, {"text": text}) for number, text in simulated)
         return
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise BadInput(f"data.path={path}: a data file ends in {', '.join(SUFFIXES)}")
-    text = read_text(path, f"data.path={path}")
+        raise BadInput(f"{setting}={path}: a data file ends in {', '.join(SUFFIXES)}")
+    text = read_text(path, f"{setting}={path}")
     if suffix == ".jsonl":
         yield from jsonl_rows(path, text.split("\n"))
     elif suffix == ".csv":
@@ -145,19 +168,20 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from ((number, {"text": line}) for number, line in lines if line.strip())
 
 
-def _builtin(path: str) -> str:
+def _builtin(path: str, setting: str) -> str:
     name = path.removeprefix(BUILTIN)
     file = files("drpo.conf") / "data" / f"{name}.jsonl"
-    if name not in ("train", "held_out"):
-        raise BadInput(f"data.path={path}: there are builtin:train and builtin:held_out")
+    if name not in SHIPPED:
+        there = ", ".join(f"{BUILTIN}{each}" for each in SHIPPED)
+        raise BadInput(f"{setting}={path}: there are {there}")
     return file.read_text("utf-8")
 
 
-def _simulated(path: str) -> Sequence[str]:
+def _simulated(path: str, setting: str) -> Sequence[str]:
     name = path.removeprefix(SANDBOX)
     if name not in split_names():
         there = " and ".join(f"{SANDBOX}{split}" for split in split_names())
-        raise BadInput(f"data.path={path}: there are {there}")
+        raise BadInput(f"{setting}={path}: there are {there}")
     return queries(name)
 
 
@@ -198,7 +222,7 @@ def _check_columns(path: str, columns: Sequence[str]) -> None:
         wrong.append("there is no column 'text'")
     wrong += [f"there are two columns {name!r}" for name in COLUMNS if columns.count(name) > 1]
     if wrong:
-        allowed = "allowed are text and, if you like, id, tags and reference"
+        allowed = "allowed are text and, if you like, id, tags, reference and answer"
         raise BadInput(f"{path}, line 1: {wrong[0]}; {allowed}")
 
 

@@ -21,6 +21,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from drpo.render_alignment import say_alignment, say_examples
+
 if TYPE_CHECKING:
     from drpo.checkpoints.doctor import Finding
 
@@ -104,27 +106,46 @@ def print_summary(told: Mapping[str, Any], folder: Path) -> None:
         world = told["world"]
         name = f"{world['world']}, profile {world['profile']}, seed {world['seed']}"
         say(f"World {name}, sha256 {world['sha256'][:12]}")
-    best = told["best"]
-    if best is None:
-        say("No level is finished yet.")
-    else:
+    if told["deployed"] is not None:
+        _say_deployed(say, told["deployed"])
+    elif told["kind"] != "examples":
+        _say_best(say, told)
+    if told["kind"] != "search":
         say()
-        when = "Best prompt" if told["status"] == "done" else "Best prompt so far"
-        say(f"{when} (candidate {best['candidate']}, path value {_value(best['path_value'])}):")
-        _say_prompts(say, best["prompts"])
-        say()
-        rewards = "one reward" if _scored(best) == 1 else f"{_scored(best)} rewards"
-        say(f"The path value is the mean of the {rewards} on its path (1-5):")
-        for step in best["path"]:
-            reward = "unscored" if step["reward"] is None else f"{step['reward']:.2f}"
-            note = ", not counted" if step["level"] == 0 else ""
-            place = f"level {step['level']:>3}  candidate {step['candidate']:>4}"
-            say(f"  {place}  {reward}  {step['origin']}{note}")
+        say_alignment(say, told)
     say()
     _say_calls(say, told)
     say()
     for word in _next(told, folder):
         say(word)
+
+
+def _say_best(say: _Lines, told: Mapping[str, Any]) -> None:
+    best = told["best"]
+    if best is None:
+        say("No level is finished yet.")
+        return
+    say()
+    when = "Best prompt" if told["status"] == "done" else "Best prompt so far"
+    say(f"{when} (candidate {best['candidate']}, path value {_value(best['path_value'])}):")
+    _say_prompts(say, best["prompts"])
+    if told["kind"] == "align":
+        return
+    say()
+    rewards = "one reward" if _scored(best) == 1 else f"{_scored(best)} rewards"
+    say(f"The path value is the mean of the {rewards} on its path (1-5):")
+    for step in best["path"]:
+        reward = "unscored" if step["reward"] is None else f"{step['reward']:.2f}"
+        note = ", not counted" if step["level"] == 0 else ""
+        place = f"level {step['level']:>3}  candidate {step['candidate']:>4}"
+        say(f"  {place}  {reward}  {step['origin']}{note}")
+
+
+def _say_deployed(say: _Lines, deployed: Mapping[str, Any]) -> None:
+    say()
+    shown = "with examples" if deployed["with_examples"] else "without examples"
+    say(f"Prompt to use (candidate {deployed['candidate']}, {shown}):")
+    _say_prompts(say, deployed["prompts"])
 
 
 def _say_calls(say: _Lines, told: Mapping[str, Any]) -> None:
@@ -156,6 +177,13 @@ def print_tree(told: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> N
                 f"  {rank}#{node['candidate']} {node['origin']}{parent}: reward "
                 f"{_value(node['reward'])}, path value {_value(node['path_value'])}"
             )
+
+
+def print_examples(told: Mapping[str, Any]) -> None:
+    """Every example, below the header of the run."""
+    say = _Lines()
+    say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
+    say_examples(say, told["examples"])
 
 
 def print_trace(told: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> None:
@@ -293,10 +321,16 @@ def _next(told: Mapping[str, Any], folder: Path) -> list[str]:
             f"Go on:              {resume_command(told['run_id'], folder)}",
             f"Why each is there:  {show} --view trace{where}",
         ]
+    run = told["run_id"][:SHORT_ID]
     lines = [
         f"Every candidate:     {show} --view tree{where}",
         f"Why each is there:   {show} --view trace{where}",
     ]
+    if told["kind"] == "align":
+        lines += [
+            f"Talk to it:          {drpo_command()} chat {run}{where}",
+            f"Take it elsewhere:   {drpo_command()} export {run} -o aligned.json{where}",
+        ]
     if told["simulated"]:
         lines.append(f"With your own model: {drpo_command()} init")
     return lines

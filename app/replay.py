@@ -41,6 +41,10 @@ class Replayed:
 def replay(path: Path) -> Replayed:
     """Run a copy in a folder of its own. Raises BadInput for a run that is not done."""
     run = load_run(path)
+    if run.kind != "search":
+        raise BadInput(
+            f"run {run.id} is more than a search for a prompt; only such a search can be replayed"
+        )
     if status(path) != "done":
         raise BadInput(f"run {run.id} is not done; only a finished run can be replayed")
     settings = stored_settings(run.id, run.settings)

@@ -20,20 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
 import drpo
-from drpo.again import ask_again
+from drpo.aligning import Stages
 from drpo.checkpoints.ledger import SqliteLedger
-from drpo.checkpoints.reader import (
-    FAILURES,
-    UNDER_REVIEW,
-    calls_made,
-    paused_by_failures,
-    waits_for_review,
-)
+from drpo.checkpoints.reader import FAILURES, calls_made, paused_by_failures, waits_for_review
 from drpo.checkpoints.runs import (
     HEARTBEAT_S,
     Fingerprint,
@@ -46,12 +39,11 @@ from drpo.checkpoints.runs import (
 )
 from drpo.checkpoints.store import RunStore, open_store
 from drpo.conf.schema import ModelsSettings, Settings
-from drpo.graph.build import build_evaluation, build_search, fingerprint, initial_state
-from drpo.graph.context import Caller, Context, Retriever, Store
+from drpo.graph.build import fingerprint, initial_state
+from drpo.graph.context import Retriever
 from drpo.graph.errors import BadInput, ProviderRefused, RunFailed, RunPaused, TooManyFailures
-from drpo.graph.order import SeededOrder
-from drpo.graph.strategies import STRATEGIES
-from drpo.graph.values import ROLES, Example, Query, Role
+from drpo.graph.values import ROLES, Example, Kind, Role
+from drpo.kinds import Plan
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import Usage
 from drpo.models.prices import price_of
@@ -60,13 +52,16 @@ from drpo.models.providers import check_providers, open_providers
 from drpo.models.retrieval import ExampleRetriever, check_embedder
 from drpo.models.sandbox.world import world_sha256
 from drpo.nodes.prompts import JinjaTemplates
-from drpo.nodes.target import ChatTarget
-from drpo.review import NO_CHANGES, Changes, hold_review
+from drpo.parts import context_for, order_of
+from drpo.review import NO_CHANGES, Changes
+from drpo.searching import Search, Searcher
 
 GRACE_S = 3.0
 """How long calls in flight may still land after the run was cancelled."""
-RECURSION_LIMIT = 1_000_000
-"""Supersteps; the search ends by its own level limit."""
+
+
+LEVEL = "level"
+"""What is counted while a prompt is searched for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +69,15 @@ class Snapshot:
     """Where a running search stands."""
 
     run_id: str
-    levels: int
-    """Levels finished so far, the root's included."""
-    level_limit: int
+    stage: str
+    """What is counted: levels of the prompt search, or what a stage of an alignment has to do."""
+    done: int
+    """Of it, so far; of levels, the root's included."""
+    of: int
+    """As many as there will be."""
     beam: Sequence[tuple[int, float | None]]
-    """Id and path value of the survivors, best first; the root has no path value."""
+    """Id and path value of the survivors, best first; the root has no path value. Empty where no
+    level is counted."""
     usage: Usage
     """Live: it goes on counting."""
     seconds: float
@@ -105,26 +104,23 @@ class SearchFunction(Protocol):
 
 
 def new_run(
-    settings: Settings,
-    queries: Sequence[Query],
-    folder: Path,
-    estimate: Mapping[str, Any] | None = None,
-    examples: Sequence[Example] = (),
+    settings: Settings, plan: Plan, folder: Path, estimate: Mapping[str, Any] | None = None
 ) -> StoredRun:
     """A run in its own file, not started yet; `estimate` is kept with it. Raises BadInput."""
-    order_of(settings, queries)
+    order_of(settings, plan.queries)
     check_settings(settings)
     check_providers(settings.models)
-    if examples:
+    if plan.examples or plan.kind == "align":
         check_embedder(settings.retrieval.embedder)
     return create_run(
         folder,
         settings=settings.model_dump_json(),
-        fingerprint=current_fingerprint(settings),
-        queries=queries,
+        fingerprint=current_fingerprint(settings, plan.kind),
+        queries=plan.queries,
         version=drpo.__version__,
         estimate=estimate,
-        examples=examples,
+        kind=plan.kind,
+        examples=plan.examples,
     )
 
 
@@ -184,14 +180,14 @@ async def search(
     decided = changes if waits_for_review(run.path) else None
     failed = paused_by_failures(run.path)
     settings = Settings.model_validate_json(run.settings)
-    hold_against(run, current_fingerprint(settings))
+    hold_against(run, current_fingerprint(settings, run.kind))
     check_settings(settings)
     async with providers(settings.models) as opened:
         with owning(run.path, most_recoveries=settings.storage.recoveries, settings=run.settings):
             async with open_store(
                 run.path, full_sync=settings.storage.full_sync, reuse=settings.ledger.reuse
             ) as store:
-                session = _Search(run, settings, opened, store, observer, decided, failed=failed)
+                session = _Session(run, settings, opened, store, observer, decided, failed=failed)
                 await session.run(announce)
 
 
@@ -213,64 +209,16 @@ async def first_search(
         raise BadInput(str(error)) from None
 
 
-def current_fingerprint(settings: Settings) -> Fingerprint:
-    """What a run made now relies on."""
+def current_fingerprint(settings: Settings, kind: Kind = "search") -> Fingerprint:
+    """What a run of this kind made now relies on."""
     roles = [getattr(settings.models, role) for role in ROLES]
     simulated = any(role.provider == "sandbox" for role in roles)
     world = {"sandbox world": {"world.toml": world_sha256()}} if simulated else {}
-    return fingerprint() | world | {"templates": JinjaTemplates(settings.prompts.folder).hashes()}
+    graphs = fingerprint(aligns=kind == "align")
+    return graphs | world | {"templates": JinjaTemplates(settings.prompts.folder).hashes()}
 
 
-def order_of(settings: Settings, queries: Sequence[Query]) -> SeededOrder:
-    """The order of the queries. Raises BadInput when there are too few for one level."""
-    wanted = settings.search.queries_per_level
-    if len(queries) < wanted:
-        raise BadInput(
-            f"search.queries_per_level={wanted}: there are only {len(queries)} queries; "
-            f"allowed are 1 to {len(queries)}"
-        )
-    return SeededOrder(
-        queries,
-        per_level=wanted,
-        seed=settings.seed,
-        shuffle=settings.data.shuffle,
-        recycle=settings.search.recycle_queries,
-    )
-
-
-def context_for(
-    settings: Settings,
-    queries: Sequence[Query],
-    caller: Caller,
-    store: Store,
-    retriever: Retriever | None = None,
-) -> Context:
-    """What the nodes of a search work with, the target being a chat model."""
-    templates = JinjaTemplates(settings.prompts.folder)
-    return Context(
-        root=settings.root,
-        task=settings.task,
-        search=settings.search,
-        rewards=settings.rewards,
-        judge=settings.judge,
-        strategy=STRATEGIES[settings.search.strategy],
-        order=order_of(settings, queries),
-        caller=caller,
-        target=ChatTarget(
-            caller,
-            templates,
-            settings.models.target.format,
-            accept_truncated=settings.models.target.accept_truncated,
-            retriever=retriever,
-        ),
-        store=store,
-        templates=templates,
-        evaluation=build_evaluation(),
-        most_failures=settings.budget.failures,
-    )
-
-
-class _Search:
+class _Session:
     """One session of one run."""
 
     def __init__(
@@ -293,7 +241,8 @@ class _Search:
         self._observer = observer
         self._began = time.monotonic()
         self._before = 0.0
-        self._first_levels: int | None = None
+        self._begun: dict[str, tuple[int, float]] = {}
+        """Of each stage: how much of it was done when this session met it, and when that was."""
 
     async def run(self, announce: Callable[[str], None] | None) -> None:
         """To the end; the run's status is right afterwards, whatever happened."""
@@ -314,7 +263,7 @@ class _Search:
             with _draining(announce) as control:
                 async with self._beating(announce):
                     await self._walk(caller, control)
-            await self._store.finish(self._run.id)
+            await self._store.finish()
             status = "done"
         except GraphDrained:
             status, reason = "paused", "stopped on request"
@@ -368,58 +317,57 @@ class _Search:
                 await task
 
     async def _walk(self, caller: LedgeredCaller, control: RunControl) -> None:
-        graph, review = build_search(self._store.saver), self._settings.search.review
-        config: RunnableConfig = {
-            "configurable": {"thread_id": self._run.id},
-            "recursion_limit": RECURSION_LIMIT,
-        }
-        retriever = ExampleRetriever(self._run.examples, self._settings.retrieval, self._store)
-        # A wrong key or model shows before the first paid call.
-        await retriever.prepare()
+        searcher = Searcher(
+            store=self._store, control=control, failed=self._failed, decided=self._decided
+        )
+        plain = self._run.kind == "search"
+        retriever = await self._retriever(self._run.examples) if plain else None
         context = context_for(self._settings, self._run.queries, caller, self._store, retriever)
-        begun = await self._store.saver.aget_tuple(config)
-        start = self._run.start or initial_state(self._settings.search)
-        values = begun.checkpoint["channel_values"] if begun else start
-        limit = values.get("level_limit", start["level_limit"])
-        if review:
-            await hold_review(
-                self._decided,
-                graph=graph,
-                config=config,
-                store=self._store,
-                start=start,
-                rewrites=self._settings.search.rewrites,
-            )
-        if self._failed:
-            await ask_again(graph=graph, config=config, store=self._store, context=context)
-        await self._show(limit, caller.usage)
-        answered = "answer" in values
-        async for update in graph.astream(
-            None if begun else start,
-            config,
+        whole = Search(
+            thread=self._run.id,
             context=context,
-            stream_mode="updates",
-            durability="sync",
-            control=control,
-            interrupt_after=["advance"] if review else None,
-        ):
-            if "advance" in update:
-                answered = "answer" in update["advance"]
-                limit = update["advance"].get("level_limit", limit)
-                await self._show(limit, caller.usage)
-        if review and not answered:
-            raise RunPaused(UNDER_REVIEW)
+            start=self._run.start or initial_state(self._settings.search),
+            watch=lambda limit: self._show_level(limit, caller.usage),
+        )
+        if plain:
+            await searcher.answer(whole)
+            return
+        stages = Stages(
+            self._run,
+            self._settings,
+            searcher,
+            whole,
+            retrieving=self._retriever,
+            watch=lambda stage, done, of: self._show(stage, done, of, (), caller.usage),
+        )
+        await (stages.align() if self._run.kind == "align" else stages.optimize_examples())
 
-    async def _show(self, limit: int, usage: Usage) -> None:
+    async def _retriever(self, examples: Sequence[Example]) -> Retriever:
+        retriever = ExampleRetriever(examples, self._settings.retrieval, self._store)
+        # A wrong key or model shows before the calls that it would be too late for.
+        await retriever.prepare()
+        return retriever
+
+    async def _show_level(self, limit: int, usage: Usage) -> None:
+        if self._observer is not None:
+            levels, beam = await self._store.progress()
+            self._show(LEVEL, levels, limit, beam, usage)
+
+    def _show(
+        self,
+        stage: str,
+        done: int,
+        of: int,
+        beam: Sequence[tuple[int, float | None]],
+        usage: Usage,
+    ) -> None:
         if self._observer is None:
             return
-        levels, beam = await self._store.progress()
+        before = self._begun.setdefault(stage, (done, time.monotonic()))
+        finished, passed = done - before[0], time.monotonic() - before[1]
+        left = passed / finished * max(0, of - done) if finished else None
         seconds = time.monotonic() - self._began
-        if self._first_levels is None:
-            self._first_levels = levels
-        finished = levels - self._first_levels
-        left = seconds / finished * max(0, limit - levels) if finished else None
-        self._observer(Snapshot(self._run.id, levels, limit, beam, usage, seconds, left))
+        self._observer(Snapshot(self._run.id, stage, done, of, beam, usage, seconds, left))
 
 
 @contextmanager

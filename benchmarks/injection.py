@@ -41,8 +41,8 @@ from drpo.nodes import judge, rewrite
 from drpo.nodes.guards import Situation, refusal
 from drpo.nodes.parsing import Unreadable, json_objects
 from drpo.nodes.prompts import JinjaTemplates, fence
+from drpo.parts import context_for
 from drpo.queries import load_queries
-from drpo.run import context_for
 from drpo.settings import compose_settings
 
 Where = Literal["answer", "query", "rationale", "aspect"]

@@ -45,7 +45,7 @@ def measure(supersteps: int, *overrides: str) -> Flatness:
     process, seen = psutil.Process(), []
 
     def observe(snapshot: Snapshot) -> None:
-        seen.append((snapshot.levels * PER_LEVEL, process.memory_info().rss))
+        seen.append((snapshot.done * PER_LEVEL, process.memory_info().rss))
 
     with tempfile.TemporaryDirectory() as folder:
         words = [*SEARCH, f"search.levels={supersteps // PER_LEVEL}", *overrides]

@@ -29,9 +29,9 @@ from langchain_openai import ChatOpenAI
 from benchmarks.serving import served
 from drpo.conf.schema import Settings
 from drpo.graph.values import ROLES, Role
+from drpo.kinds import plan_of
 from drpo.models.openai import response_format
 from drpo.nodes import judge, rewrite, select_rewards
-from drpo.queries import load_queries
 from drpo.run import new_run, search
 from drpo.settings import compose_settings
 
@@ -69,7 +69,7 @@ def settings_for(base_url: str, concurrency: int) -> Settings:
 async def searched(settings: Settings, folder: Path) -> tuple[float, Path]:
     """Seconds of one whole search, and its file."""
     began = time.perf_counter()
-    run = new_run(settings, load_queries(settings.data, settings.seed), folder)
+    run = new_run(settings, plan_of(settings), folder)
     await search(run)
     return time.perf_counter() - began, run.path
 

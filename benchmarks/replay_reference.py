@@ -20,7 +20,8 @@ from drpo.checkpoints.store import open_store
 from drpo.graph.build import build_search, initial_state
 from drpo.graph.errors import BadInput, DrpoError
 from drpo.models.recorded import RecordedCaller, RecordedRun
-from drpo.run import RECURSION_LIMIT, context_for
+from drpo.parts import context_for
+from drpo.searching import RECURSION_LIMIT
 from drpo.settings import compose_settings
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from drpo.checkpoints.findings import deployed, examples, findings
 from drpo.checkpoints.rows import dumps, selection_of, verdict_of
 from drpo.checkpoints.runs import is_owned, reading
-from drpo.graph.values import ROLES, ROOT
+from drpo.graph.values import CANDIDATES_PER_SEARCH, ROLES, ROOT
 
 KILLED = "the process ended without a word"
 FAILURES = "too many failures"
@@ -78,6 +79,7 @@ def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
         told = {
             "run_id": row["id"],
             "parent": row.get("parent"),
+            "kind": row.get("kind", "search"),
             "status": state,
             "reason": reason,
             "path": str(path),
@@ -89,8 +91,11 @@ def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
             "world": _world(row, settings),
             "models": {role: settings["models"][role]["model"] for role in ROLES},
             "level": _level(db),
-            "candidates": db["candidate"].count,
+            "candidates": db["candidate"].count_where(f"id < {CANDIDATES_PER_SEARCH}"),
             "best": _best(db),
+            "examples": examples(db),
+            "findings": findings(db),
+            "deployed": deployed(db),
             "calls": _calls(db),
             "tokens": _tokens(db),
             "cost_usd": _cost(db),
@@ -201,7 +206,8 @@ def _best(db: Database) -> dict[str, Any] | None:
     """
     rows = list(
         db.query(
-            "select * from candidate where exists (select 1 from decision where node = 'advance'"
+            f"select * from candidate where id < {CANDIDATES_PER_SEARCH}"
+            " and exists (select 1 from decision where node = 'advance'"
             " and decision.level = candidate.level and candidate = candidate.id) order by"
             " id in (select candidate from decision where action = 'returned') desc,"
             f" id = {ROOT}, beam_rank is null, iif(beam_rank is null, 0, level) desc, beam_rank,"
@@ -287,7 +293,8 @@ def _estimate(row: Mapping[str, Any]) -> dict[str, Any] | None:
 def _level(db: Database) -> int:
     """Levels finished, the root's included."""
     [row] = db.query(
-        "select coalesce(max(level), -1) + 1 as n from decision where node = 'advance'"
+        "select coalesce(max(level), -1) + 1 as n from decision"
+        f" where node = 'advance' and candidate < {CANDIDATES_PER_SEARCH}"
     )
     return int(row["n"])
 
@@ -298,7 +305,8 @@ def _unscored(db: Database) -> int:
 
 
 def _candidates(db: Database) -> Iterable[dict[str, Any]]:
-    return db.query("select * from candidate order by id")
+    """Of the search for the prompt."""
+    return db.query(f"select * from candidate where id < {CANDIDATES_PER_SEARCH} order by id")
 
 
 def _node(

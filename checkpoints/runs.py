@@ -33,7 +33,7 @@ from drpo.checkpoints.rows import (
 from drpo.checkpoints.schema import migrations
 from drpo.graph.errors import BadInput, RunFailed, RunOwned
 from drpo.graph.state import SearchState
-from drpo.graph.values import Example, Query
+from drpo.graph.values import Example, Kind, Query
 
 BUSY_TIMEOUT_S = 30
 """How long a file that another program holds is waited for."""
@@ -62,6 +62,7 @@ class StoredRun:
     """The state that a fork begins with; None for the beginning of a search."""
     examples: tuple[Example, ...] = ()
     """That the target may be shown, as the user gave them."""
+    kind: Kind = "search"
 
 
 def create_run(
@@ -73,6 +74,7 @@ def create_run(
     version: str,
     estimate: Mapping[str, Any] | None = None,
     examples: Sequence[Example] = (),
+    kind: Kind = "search",
 ) -> StoredRun:
     """A new run's file with everything the search needs, readable by its owner alone.
 
@@ -90,7 +92,7 @@ def create_run(
             with db.conn:
                 db.conn.execute(
                     "insert into run (id, status, created_at, updated_at, settings, fingerprint,"
-                    " drpo_version, estimate) values (?, 'running', ?, ?, ?, ?, ?, ?)",
+                    " drpo_version, estimate, kind) values (?, 'running', ?, ?, ?, ?, ?, ?, ?)",
                     (
                         run_id,
                         now(),
@@ -99,6 +101,7 @@ def create_run(
                         dumps(fingerprint),
                         version,
                         None if estimate is None else dumps(estimate),
+                        kind,
                     ),
                 )
                 db.conn.executemany(
@@ -113,7 +116,15 @@ def create_run(
         with suppress(OSError):
             unfinished.unlink()
         raise BadInput(f"cannot make a run in {str(folder)!r}: {error}") from None
-    return StoredRun(run_id, path, settings, fingerprint, tuple(queries), examples=tuple(examples))
+    return StoredRun(
+        run_id,
+        path,
+        settings,
+        fingerprint,
+        tuple(queries),
+        examples=tuple(examples),
+        kind=kind,
+    )
 
 
 def load_run(path: Path) -> StoredRun:
@@ -131,6 +142,7 @@ def load_run(path: Path) -> StoredRun:
             queries,
             start and json.loads(start),
             examples,
+            row.get("kind", "search"),
         )
 
 
@@ -241,6 +253,21 @@ def run_files(folder: Path, prefix: str = "") -> RunFiles:
 def run_paths(folder: Path, prefix: str = "") -> Sequence[Path]:
     """The files of the runs in a folder whose ids begin so, oldest first; others are left out."""
     return run_files(folder, prefix).runs
+
+
+def readings_beside(run: Path, queries_sha256: str) -> int:
+    """How often other runs of its folder have read the same queries of `confirm`.
+
+    A file that cannot be read does not count.
+    """
+    count = 0
+    for path in run_paths(run.parent):
+        if path.name == run.name:
+            continue
+        with suppress(BadInput), reading(path) as db:
+            if "reading" in db.table_names():
+                count += db["reading"].count_where("queries_sha256 = ?", [queries_sha256])
+    return count
 
 
 def remove_run(path: Path) -> None:

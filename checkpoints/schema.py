@@ -225,6 +225,7 @@ def m007_alignment(db: Database) -> None:
     _execute(
         db,
         """
+        alter table run add column kind text not null default 'search';
         alter table query add column answer text;
         alter table query add column part text not null default 'train';
         alter table candidate add column search integer

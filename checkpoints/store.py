@@ -34,6 +34,8 @@ from drpo.graph.context import Place
 from drpo.graph.errors import RunFailed
 from drpo.graph.requests import Answer
 from drpo.graph.values import (
+    CANDIDATES_PER_SEARCH,
+    PROMPT_SEARCH,
     Candidate,
     Decision,
     Evaluation,
@@ -337,16 +339,26 @@ class RunStore:
                 for candidate, query, body, failure, *verdict in rows
             ]
 
-    async def forget_failures(self, level: int) -> None:
-        """What failed at a level may be asked again; its calls are kept under another key."""
-        failed = "reward is null and candidate in (select id from candidate where level = :level)"
-        of_level = "call in (select key from call where level = :level)"
+    async def forget_failures(self, level: int, search: int = PROMPT_SEARCH) -> None:
+        """What failed at a level of a search may be asked again.
+
+        Its calls are kept under another key.
+        """
+        here = f"candidate / {CANDIDATES_PER_SEARCH} = :search"
+        at_level = "select id from candidate where level = :level and search = :search"
+        failed = f"reward is null and candidate in ({at_level})"
+        of_level = (
+            f"parent / {CANDIDATES_PER_SEARCH} = :search"
+            " and call in (select key from call where level = :level)"
+        )
         unused = " and ".join(
             f"key not in (select call from {table} where call is not null)"
             for table in ("selection", "rewrite", "sample", "verdict")
         )
         # The next level's selections are made beside this one's evaluations.
-        forgotten = f"level >= :level and outcome != 'ok' and {unused}"
+        forgotten = (
+            f"level >= :level and (candidate is null or {here}) and outcome != 'ok' and {unused}"
+        )
         statements = (
             # Nothing that could be used, although it could be read.
             "update call set outcome = 'invalid' where outcome = 'ok' and key in (select call"
@@ -360,7 +372,7 @@ class RunStore:
             f" key = attempt.call) where call in (select key from call where {forgotten});"
             f"update call set key = key || '!' || finished_at where {forgotten}"
         )
-        given = [{"level": level}]
+        given = [{"level": level, "search": search}]
         await self.write(*((statement, given) for statement in statements.split(";")))
 
     async def path_sums(self, candidates: Sequence[int]) -> dict[int, tuple[float, int]]:
@@ -400,15 +412,15 @@ class RunStore:
         )
 
     async def progress(self) -> tuple[int, list[tuple[int, float | None]]]:
-        """Levels finished, and id and path value of the last survivors, best first."""
+        """Of the prompt search: levels finished, and id and path value of the last survivors."""
         [(levels,)] = await self.read(
-            "select coalesce(max(level), -1) + 1 from decision where node = 'advance'"
+            "select coalesce(max(level), -1) + 1 from decision"
+            f" where node = 'advance' and candidate < {CANDIDATES_PER_SEARCH}"
         )
+        kept = f"from candidate where beam_rank is not null and id < {CANDIDATES_PER_SEARCH}"
         rows = await self.read(
-            "select id, case when path_count then path_sum / path_count end"
-            " from candidate where beam_rank is not null"
-            " and level = (select max(level) from candidate where beam_rank is not null)"
-            " order by beam_rank"
+            f"select id, case when path_count then path_sum / path_count end {kept}"
+            f" and level = (select max(level) {kept}) order by beam_rank"
         )
         return levels, [(candidate, value) for candidate, value in rows]
 
@@ -435,9 +447,10 @@ class RunStore:
         [(seconds,)] = await self.read("select seconds from run")
         return float(seconds)
 
-    async def finish(self, run_id: str) -> None:
-        """Of a run that is done: nobody goes on from its checkpoints, so the last one will do."""
-        await self.saver.aprune([run_id])
+    async def finish(self) -> None:
+        """Of a run that is done: nobody goes on from its checkpoints, so the last ones will do."""
+        threads = await self.read("select distinct thread_id from checkpoints")
+        await self.saver.aprune([thread for (thread,) in threads])
         # To give the room back takes as much again for a moment; a full disk may go without.
         async with self.saver.lock:
             with suppress(sqlite3.OperationalError):

@@ -149,8 +149,8 @@ class RetrievalSettings(Strict):
     """Which in-context examples the target is shown before a query."""
 
     path: str | None = None
-    """Where the examples are: a .jsonl file of `query` and `answer`, or an artifact; null for none,
-    or for those that `drpo align` optimizes."""
+    """Where the examples are: a .jsonl file of `query` and `answer`, an artifact (.json), or another
+    run's file (.sqlite); null for none, or for those that `drpo align` optimizes."""
     k: int = Field(default=2, ge=0, le=100)
     """How many, those most like the query; 0 for none."""
     order: Literal["best_last", "best_first"] = "best_last"
@@ -165,11 +165,12 @@ class RetrievalSettings(Strict):
 class ExamplesSettings(Strict):
     """How examples are optimized: `task=examples`, or the first stage of `drpo align`."""
 
-    path: str = Field(default="builtin:seeds", min_length=1)
-    """Seed queries, as `data.path` has them; where one has an `answer`, it is where its search
-    begins, else the target is asked."""
-    limit: int | None = Field(default=None, ge=0)
-    """How many seeds to draw, by the run's seed; null for all, 0 for no examples."""
+    path: str | None = Field(default=None, min_length=1)
+    """Seed queries, as `data.path` has them, e.g. builtin:seeds; null draws them from the queries
+    to search with. Where one has an `answer`, its search begins there; else the target is asked."""
+    limit: int | None = Field(default=16, ge=0)
+    """How many seeds to draw, by the run's seed, at most half of the queries to search with; null
+    for as many as there are, 0 for no examples."""
     rounds: int = Field(default=5, ge=1, le=100)
     """Most rewrites of one answer; it ends earlier where every score is 5."""
 
@@ -465,8 +466,9 @@ class JudgeSettings(Strict):
 class SearchSettings(Strict):
     """How the search goes; the `paper` preset is the method as published."""
 
-    strategy: Literal["beam", "greedy", "monte_carlo", "best_of_n"]
-    """Whom a level rewrites: the best W, the best one, the root at every level, the root once."""
+    strategy: Literal["beam", "greedy", "monte_carlo", "best_of_n", "examples"]
+    """Whom a level rewrites: the best W, the best one, the root at every level, the root once.
+    `examples` is that of an example's own search and cannot be chosen: the best answer so far."""
     width: int = Field(ge=1, le=64)
     """W, how many candidates survive a level."""
     rewrites: int = Field(ge=1, le=64)
@@ -499,7 +501,9 @@ class SearchSettings(Strict):
                 f"{self.strategy} rewrites one candidate a level, so width is 1, not {self.width}"
             )
         if self.review and self.strategy not in ("beam", "greedy"):
-            raise ValueError(f"{self.strategy} rewrites the root alone; there is none to review")
+            raise ValueError(f"{self.strategy} keeps no beam; there is none to review")
+        if self.strategy == "examples" and (self.queries_per_level, self.skip_above) != (1, 5):
+            raise ValueError("examples asks one query and skips nothing below 5")
         return self
 
 
@@ -585,6 +589,11 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.search.strategy == "examples":
+            raise ValueError(
+                "search.strategy: examples is the strategy of an example's own search; allowed are "
+                "beam, greedy, monte_carlo, best_of_n (task=examples optimizes examples)"
+            )
         lost = missing(self.task.locked, self.root.values())
         if lost is not None:
             raise ValueError(f"task.locked: {lost!r} is no sentence of the root prompt")

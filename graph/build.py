@@ -14,21 +14,29 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from drpo.conf.schema import SearchSettings
-from drpo.graph.context import Context
+from drpo.graph.context import AlignmentContext, Context
 from drpo.graph.routing import after_admit, after_advance, after_select_rewards, start
-from drpo.graph.state import EvaluationState, SearchState
+from drpo.graph.state import AlignmentState, EvaluationState, SearchState
+from drpo.graph.values import CANDIDATES_PER_SEARCH, PROMPT_SEARCH
 from drpo.nodes.admit import admit
 from drpo.nodes.advance import advance
+from drpo.nodes.choose import choose
+from drpo.nodes.confirm import confirm
 from drpo.nodes.evaluate import evaluate
 from drpo.nodes.judge import judge
+from drpo.nodes.optimize_examples import optimize_examples
 from drpo.nodes.rewrite import rewrite
 from drpo.nodes.sample import sample
+from drpo.nodes.search_prompt import search_prompt
 from drpo.nodes.select_rewards import select_rewards
 
 # See `nodes.evaluate`.
 warnings.filterwarnings("ignore", message="`durability` has no effect")
 
 SearchGraph = CompiledStateGraph[SearchState, Context, SearchState, SearchState]
+AlignmentGraph = CompiledStateGraph[
+    AlignmentState, AlignmentContext, AlignmentState, AlignmentState
+]
 
 
 def build_search(saver: BaseCheckpointSaver[Any] | None = None) -> SearchGraph:
@@ -48,6 +56,21 @@ def build_search(saver: BaseCheckpointSaver[Any] | None = None) -> SearchGraph:
     return graph.compile(checkpointer=saver, name="search")
 
 
+def build_alignment(saver: BaseCheckpointSaver[Any] | None = None) -> AlignmentGraph:
+    """The outer graph: its stages, each of which may be hours of searching, one after another."""
+    graph = StateGraph(AlignmentState, context_schema=AlignmentContext)
+    graph.add_node("optimize_examples", optimize_examples)
+    graph.add_node("search_prompt", search_prompt)
+    graph.add_node("choose", choose)
+    graph.add_node("confirm", confirm)
+    graph.add_edge(START, "optimize_examples")
+    graph.add_edge("optimize_examples", "search_prompt")
+    graph.add_edge("search_prompt", "choose")
+    graph.add_edge("choose", "confirm")
+    graph.add_edge("confirm", END)
+    return graph.compile(checkpointer=saver, name="alignment")
+
+
 def build_evaluation() -> CompiledStateGraph[
     EvaluationState, Context, EvaluationState, EvaluationState
 ]:
@@ -61,15 +84,16 @@ def build_evaluation() -> CompiledStateGraph[
     return graph.compile(checkpointer=False, name="evaluation")
 
 
-def initial_state(search: SearchSettings) -> SearchState:
-    """What a new search starts with."""
+def initial_state(search: SearchSettings, number: int = PROMPT_SEARCH) -> SearchState:
+    """What search `number` of a run starts with."""
+    root = number * CANDIDATES_PER_SEARCH
     return {
         "level": 0,
         "level_limit": search.levels,
         "beam": [],
         "skips": [],
-        "first_candidate": 0,
-        "next_candidate": 0,
+        "first_candidate": root,
+        "next_candidate": root,
     }
 
 
@@ -96,9 +120,13 @@ def draw() -> str:
     return drawing.draw_mermaid()
 
 
-def fingerprint() -> dict[str, list[str]]:
+def fingerprint(*, aligns: bool = False) -> dict[str, list[str]]:
     """What a stored run relies on: nodes, edges and state keys, by name."""
-    graphs = (("search", build_search()), ("evaluation", build_evaluation()))
+    graphs: list[tuple[str, Any]] = [("search", build_search()), ("evaluation", build_evaluation())]
+    state_keys = list(SearchState.__annotations__)
+    if aligns:
+        graphs.append(("alignment", build_alignment()))
+        state_keys += AlignmentState.__annotations__
     edges = [
         f"{name}: {edge.source} -> {edge.target}"
         for name, graph in graphs
@@ -107,5 +135,5 @@ def fingerprint() -> dict[str, list[str]]:
     return {
         "nodes": sorted(f"{name}: {node}" for name, graph in graphs for node in graph.nodes),
         "edges": sorted(edges),
-        "state keys": sorted(SearchState.__annotations__),
+        "state keys": sorted(state_keys),
     }

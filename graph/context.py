@@ -5,20 +5,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from langgraph.runtime import RunControl
 
-from drpo.conf.schema import JudgeSettings, RewardsSettings, SearchSettings, TaskSettings
+from drpo.conf.schema import (
+    JudgeSettings,
+    RewardsSettings,
+    SearchSettings,
+    TaskSettings,
+    ValidationSettings,
+)
 from drpo.graph.requests import Answer, Request
 from drpo.graph.strategies import Strategy
 from drpo.graph.values import (
+    Arm,
     Candidate,
     Decision,
     Evaluation,
     Example,
+    Part,
     Prompts,
     Query,
     Rewrite,
@@ -44,7 +52,7 @@ class Caller(Protocol):
 
 
 class Target(Protocol):
-    """What runs under a candidate: a chat model, an agent."""
+    """What runs under a candidate: a chat model, an agent, or nothing but the candidate itself."""
 
     async def run(self, prompts: Prompts, query: Query, place: Place) -> Answer[Sample]:
         """The answer to `query` under `prompts`; `place` tells the caller whose it is."""
@@ -191,3 +199,71 @@ class Context:
     evaluation: EvaluationGraph
     most_failures: float | None = None
     """Share of a level's evaluations, or rewrites, that may fail; None for all."""
+    subject: Literal["prompt", "answer"] = "prompt"
+    """What a candidate is: the prompts of a target, or an answer to the one query of an example
+    search, which has the entry `answer` alone."""
+
+
+Rewards = Mapping[int, Mapping[int, Sequence[float | None]]]
+"""By arm, then by query: the reward of each repeated sample, 1-5; None where it is unscored."""
+
+
+class AlignmentStore(Protocol):
+    """What an alignment remembers beside its searches. Every write is committed when it returns."""
+
+    async def challengers(self, most: int) -> list[Candidate]:
+        """Of the prompt search, not the root: the terminal beam, then the best path values.
+
+        No two have the same prompts.
+        """
+        ...
+
+    async def add_arms(self, part: Part, arms: Sequence[Arm]) -> None:
+        """What is compared on the queries of `part`."""
+        ...
+
+    async def answered(self, arms: Sequence[Arm]) -> set[tuple[int, int, int]]:
+        """What of these arms is judged already: arm, query, repeat."""
+        ...
+
+    async def rewards(self, arms: Sequence[Arm]) -> Rewards:
+        """Of all samples of these arms."""
+        ...
+
+    async def why_unscored(self, arms: Sequence[Arm]) -> list[str | None]:
+        """Of every sample of these arms, why it has no reward; None where it has one."""
+        ...
+
+    async def read_confirm(self, queries_sha256: str) -> int:
+        """From now on the queries of `confirm` are no longer unseen; the how manieth time it is.
+
+        The same number however often it is asked for in one run.
+        """
+        ...
+
+    async def add_finding(self, name: str, body: Mapping[str, Any]) -> None:
+        """What came of a stage."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentContext:
+    """Everything a stage of an alignment may reach."""
+
+    seed: int
+    validation: ValidationSettings
+    queries: Sequence[Query]
+    """All of the run's, by ordinal."""
+    confirm_sha256: str
+    """Of the queries of `confirm`."""
+    optimize_examples: Callable[[], Awaitable[int]]
+    """Runs every example's search to its end; how many examples there are now."""
+    search_prompt: Callable[[], Awaitable[int]]
+    """Runs the prompt search to its end; the candidate it returns."""
+    bare: Context
+    """In which an arm without examples answers."""
+    shown: Callable[[], Awaitable[Context]]
+    """In which an arm with examples answers, once there are examples."""
+    store: AlignmentStore
+    watch: Callable[[str, int, int], None]
+    """Told of a stage, of how much of it is done, and of how much there is."""

@@ -1,4 +1,4 @@
-"""Which queries a level sees: a seeded order that does not depend on anything that happened."""
+"""Which queries a level sees: an order that does not depend on anything that happened."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ class SeededOrder:
         seed: int,
         shuffle: bool,
         recycle: bool,
+        among: Sequence[int] | None = None,
     ) -> None:
+        """`among` are the ordinals of the queries that are seen; None for all of them."""
         self.queries = queries
-        self.levels = None if recycle else len(queries) // per_level
+        self._among = list(range(len(queries)) if among is None else among)
+        self.levels = None if recycle else len(self._among) // per_level
         self._per_level = per_level
         self._seed = seed
-        self._order = list(range(len(queries)))
+        self._order = list(self._among)
         if shuffle:
             self._random(0).shuffle(self._order)
 
@@ -38,7 +41,7 @@ class SeededOrder:
         return self._order[first:last]
 
     def _append_round(self) -> None:
-        again = list(range(len(self.queries)))
+        again = list(self._among)
         self._random(len(self._order) // len(again)).shuffle(again)
         # The level that spans two rounds must not see a query twice.
         begun = len(self._order) % self._per_level
@@ -49,3 +52,16 @@ class SeededOrder:
 
     def _random(self, round_number: int) -> random.Random:
         return random.Random(f"{self._seed}:queries:{round_number}")
+
+
+class FixedOrder:
+    """One query, the same at every level, without an end."""
+
+    def __init__(self, queries: Sequence[Query], ordinal: int) -> None:
+        self.queries = queries
+        self.levels: int | None = None
+        self._ordinal = ordinal
+
+    def at(self, level: int) -> list[int]:  # noqa: ARG002 - every order has it
+        """Its ordinal, at every `level`."""
+        return [self._ordinal]

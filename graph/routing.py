@@ -29,7 +29,7 @@ def after_select_rewards(state: SearchState) -> Literal["admit", "advance"]:
 def after_admit(state: SearchState, runtime: Runtime[Context]) -> list[Send]:
     """Every candidate meets every query; beside them the next level's selections."""
     context, level = runtime.context, state["level"]
-    last = context.strategy.stop(level, state["level_limit"], context.order.levels)
+    last = context.strategy.stop(level, state["level_limit"], context.order.levels, ())
     evaluations = [
         Send("evaluate", EvaluateTask(candidate=candidate, query=query))
         for candidate in level_candidates(state)

@@ -66,6 +66,8 @@ class EvaluateTask(TypedDict):
 
     candidate: int
     query: int
+    repeat: NotRequired[int]
+    """Which of several samples it is; 0 where there is one."""
 
 
 class EvaluationState(TypedDict):
@@ -73,8 +75,24 @@ class EvaluationState(TypedDict):
 
     candidate: int
     query: int
+    repeat: NotRequired[int]
     level: int
     sample: Sample
+
+
+class AlignmentState(TypedDict):
+    """One alignment between two stages."""
+
+    examples: NotRequired[int]
+    """How many there are to show; present once they are optimized."""
+    prompt: NotRequired[int]
+    """The candidate that the prompt search returned."""
+    challenger: NotRequired[int]
+    """The candidate that is tested against the root; the root itself where there is no other."""
+    with_examples: NotRequired[bool]
+    """Whether it is tested with examples."""
+    real: NotRequired[bool]
+    """Whether its gain over the root was confirmed."""
 
 
 class EvaluationUpdate(TypedDict, total=False):

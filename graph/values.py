@@ -15,8 +15,12 @@ Role = Literal["target", "rewarder", "judge", "rewriter"]
 
 ROLES: tuple[Role, ...] = ("target", "rewarder", "judge", "rewriter")
 
-Origin = Literal["root", "rewrite", "skip", "carried"]
-"""How a candidate came to be: `skip` and `carried` repeat their parent's prompts."""
+Origin = Literal["root", "rewrite", "skip", "carried", "arm"]
+"""How a candidate came to be: `skip`, `carried` and `arm` repeat their parent's prompts."""
+
+Kind = Literal["search", "examples", "align"]
+"""What a run is: a search for a prompt, one for each example, or an alignment, which is both and a
+validation."""
 
 Part = Literal["train", "select", "confirm", "seed"]
 """Of a run's queries: for the prompt search, for choosing a challenger, for confirming its gain,
@@ -30,6 +34,12 @@ ROOT = 0
 CANDIDATES_PER_SEARCH = 1_000_000
 """A run may hold several searches: number n has the candidates from n times this on, the first of
 which is its root."""
+PROMPT_SEARCH = 0
+"""Number of the search for the prompt."""
+ARMS = 1
+"""In place of a search, what validation compares."""
+FIRST_EXAMPLE_SEARCH = 2
+"""Number of the first example's search; the others follow."""
 
 LOWEST_SCORE = 1.0
 HIGHEST_SCORE = 5.0
@@ -179,6 +189,19 @@ class Evaluation:
     query: int
     sample: Sample
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to answer that validation compares with others."""
+
+    candidate: int
+    """Its own id, under which its samples and verdicts are stored."""
+    name: str
+    prompt: int
+    """The candidate of the prompt search whose prompts it has."""
+    with_examples: bool
+    """Whether the target is shown examples."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from langchain_core.callbacks import (
@@ -41,6 +49,8 @@ from drpo.models.providers import open_provider
 from drpo.models.thinking import Aloud, apart
 
 T = TypeVar("T")
+Streaming = tuple[ChatGenerationChunk | None, AsyncIterator[ChatGenerationChunk]]
+"""The first bit, and the others."""
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
@@ -128,29 +138,32 @@ class RoleChat(BaseChatModel):
         provider, (call, more) = await self._opened(), _call(stop, given)
         more.pop("stream_usage", None)
 
-        async def once() -> ChatResult:
+        async def once(without: Collection[str]) -> ChatResult:
             if isinstance(provider, OpenAIProvider):
-                return _told_apart(await provider.answer(messages, call, more), call.stop)
+                said = await provider.answer(messages, call, more, without)
+                return _told_apart(said, call.stop)
             return _result_of(await provider.complete(self._plain(messages, call, more)))
 
-        return await self._patiently(provider, once)
+        return await self._patiently(provider, _Asked(messages, call, more), once)
 
     async def _bits(
         self, messages: Sequence[BaseMessage], stop: Sequence[str] | None, given: Mapping[str, Any]
     ) -> AsyncIterator[ChatGenerationChunk]:
         """In the portal's loop; another try only as long as nothing has come."""
         provider, (call, more) = await self._opened(), _call(stop, given)
-        whole = call.stop and "stop" in self.left_out
-        if whole or not isinstance(provider, OpenAIProvider):
-            for generation in (await self._answer(messages, stop, given)).generations:
-                yield _bit_of(generation)
+        if not isinstance(provider, OpenAIProvider) or (call.stop and "stop" in self.left_out):
+            async for bit in self._whole(messages, stop, given):
+                yield bit
             return
 
-        async def once() -> tuple[ChatGenerationChunk | None, AsyncIterator[ChatGenerationChunk]]:
-            bits = provider.stream(messages, call, more)
+        async def once(without: Collection[str]) -> Streaming:
+            if call.stop and "stop" in without:
+                # Where the answer has to end is known when there is all of it.
+                return None, self._whole(messages, stop, given)
+            bits = provider.stream(messages, call, more, without)
             return await anext(bits, None), bits
 
-        first, bits = await self._patiently(provider, once)
+        first, bits = await self._patiently(provider, _Asked(messages, call, more), once)
         aloud = Aloud()
         try:
             if first is not None:
@@ -158,10 +171,16 @@ class RoleChat(BaseChatModel):
             async for bit in bits:
                 yield _less_thinking(bit, aloud)
         except TransportError as problem:
-            raise _stopped(self.role, problem) from None
+            raise _stopped(self.role, problem) from problem
         rest = aloud.rest()
         if rest:
             yield ChatGenerationChunk(message=AIMessageChunk(content=rest))
+
+    async def _whole(
+        self, messages: Sequence[BaseMessage], stop: Sequence[str] | None, given: Mapping[str, Any]
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        for generation in (await self._answer(messages, stop, given)).generations:
+            yield _bit_of(generation)
 
     async def _opened(self) -> Provider:
         if self._opening is None or (self._opening.done() and self._opening.exception()):
@@ -172,16 +191,28 @@ class RoleChat(BaseChatModel):
                 provider.leave_out(parameter)
         return await asyncio.shield(self._opening)
 
-    async def _patiently(self, provider: Provider, once: Callable[[], Awaitable[T]]) -> T:
-        """Its value, after as many tries as the settings allow. Raises ProviderStopped."""
-        tries, known, limits = 0, set(self.left_out), provider.limits
+    async def _patiently(
+        self,
+        provider: Provider,
+        asked: _Asked,
+        once: Callable[[Collection[str]], Awaitable[T]],
+    ) -> T:
+        """Its value, after as many tries as the settings allow. Raises ProviderStopped.
+
+        What a server does not take is left out from then on, but nothing is learned from what one
+        asker brought along: several may share this model.
+        """
+        tries, limits = 0, provider.limits
+        without = set[str]()
         while True:
             try:
-                return await once()
+                value = await once(without)
             except TransportError as problem:
-                if problem.parameter is not None and problem.parameter not in known:
-                    known.add(problem.parameter)
-                    provider.leave_out(problem.parameter)
+                name, final = problem.parameter, {*self.left_out, *asked.fixed(without)}
+                if name is not None and name not in final | without:
+                    without.add(name)
+                    if not isinstance(provider, OpenAIProvider):
+                        provider.leave_out(name)
                     continue
                 tries += 1
                 wait_s = problem.wait_s
@@ -189,7 +220,11 @@ class RoleChat(BaseChatModel):
                     longest: float = min(FIRST_BACKOFF_S * 2.0 ** (tries - 1), LONGEST_BACKOFF_S)
                     wait_s = longest * random.uniform(0.5, 1.0)
                 if not problem.retry or tries >= limits.attempts or wait_s > limits.patience_s:
-                    raise _stopped(self.role, problem) from None
+                    raise _stopped(self.role, problem) from problem
+            else:
+                for name in without - asked.own:
+                    provider.leave_out(name)
+                return value
             await asyncio.sleep(wait_s)
 
     def _plain(self, messages: Sequence[BaseMessage], call: Call, more: Mapping[str, Any]) -> Call:
@@ -206,6 +241,28 @@ class RoleChat(BaseChatModel):
 
     def _name(self) -> str:
         return f"model {self.settings.model!r} (provider {self.settings.provider})"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One request, as far as it tells the asker's own from the settings'."""
+
+    messages: Sequence[BaseMessage]
+    call: Call
+    more: Mapping[str, Any]
+
+    def fixed(self, without: Collection[str]) -> set[str]:
+        """Parameters that are not left out: who asks for them wants to know."""
+        # Of the two names for the room, a server may take one alone.
+        last = self.call.room is not None and any(name in without for name in ROOM)
+        return {*self.more, *(ROOM if last else ())}
+
+    @property
+    def own(self) -> set[str]:
+        """Parameters that may be refused for what this asker made of them."""
+        several = sum(isinstance(each, SystemMessage) for each in self.messages) > 1
+        room = ROOM if self.call.room is not None else ()
+        return {"stop", *room, *(("system",) if several else ())}
 
 
 def plain_turn(message: BaseMessage) -> Message | None:

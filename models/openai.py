@@ -155,24 +155,33 @@ class OpenAIProvider:
         return completion_of(result, call.stop, hashes[-1] if hashes else None)
 
     async def answer(
-        self, turns: Sequence[BaseMessage], call: Call, more: Mapping[str, Any]
+        self,
+        turns: Sequence[BaseMessage],
+        call: Call,
+        more: Mapping[str, Any],
+        without: Collection[str] = (),
     ) -> ChatResult:
         """The answer to turns of LangChain, asked as `complete` asks.
 
-        `more` are the asker's own options, e.g. tools. Raises TransportError.
+        `more` are the asker's own options, e.g. tools; `without` is left out of this request alone.
+        Raises TransportError.
         """
-        options = self._options(call, more)
+        options = self._options(call, more, without)
         with self._explaining(options):
             async with asyncio.timeout(self._settings.timeout_s):
-                return await self._model.answer(self._turns(turns), **options)
+                return await self._model.answer(self._turns(turns, without), **options)
 
     async def stream(
-        self, turns: Sequence[BaseMessage], call: Call, more: Mapping[str, Any]
+        self,
+        turns: Sequence[BaseMessage],
+        call: Call,
+        more: Mapping[str, Any],
+        without: Collection[str] = (),
     ) -> AsyncIterator[ChatGenerationChunk]:
         """The same bit by bit; the request says `stream` and nothing else beside."""
-        options = self._options(call, more)
+        options = self._options(call, more, without)
         with self._explaining(options):
-            async for chunk in self._model.stream(self._turns(turns), **options):
+            async for chunk in self._model.stream(self._turns(turns, without), **options):
                 yield chunk
 
     @contextmanager
@@ -189,11 +198,13 @@ class OpenAIProvider:
             # langchain-openai on an error object, or on HTML, that came with status 200.
             raise explained(error, self._settings, (), self._secrets) from None
 
-    def _turns(self, turns: Sequence[BaseMessage]) -> list[BaseMessage]:
-        return merged_turns(turns) if "system" in self._left_out else list(turns)
+    def _turns(self, turns: Sequence[BaseMessage], without: Collection[str]) -> list[BaseMessage]:
+        return merged_turns(turns) if "system" in {*self._left_out, *without} else list(turns)
 
-    def _options(self, call: Call, more: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
-        return options_of(self._settings, call, more, left_out=self._left_out)
+    def _options(
+        self, call: Call, more: Mapping[str, Any] = NOTHING, without: Collection[str] = ()
+    ) -> dict[str, Any]:
+        return options_of(self._settings, call, more, left_out={*self._left_out, *without})
 
 
 def options_of(

@@ -128,6 +128,7 @@ def by_status(
         busy=said.status in BUSY and retry,
         ended=ended,
         parameter=parameter,
+        status=said.status,
     )
 
 

@@ -97,7 +97,7 @@ def merged(messages: Sequence[Message]) -> tuple[Message, ...]:
 class TransportError(Exception):
     """A call got no usable reply. The text is one line without secrets."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each says one thing of what went wrong
         self,
         reason: str,
         *,
@@ -108,6 +108,7 @@ class TransportError(Exception):
         ended: str | None = None,
         parameter: str | None = None,
         reached: bool = True,
+        status: int | None = None,
     ) -> None:
         super().__init__(reason)
         self.retry = retry
@@ -124,6 +125,8 @@ class TransportError(Exception):
         """What of the request the server does not take; without it, it may."""
         self.reached = reached
         """Whether the server said anything at all."""
+        self.status = status
+        """Of HTTP, where the server answered with an error."""
 
 
 def too_late(timeout_s: float) -> TransportError:

@@ -12,16 +12,17 @@ from langgraph.runtime import Runtime
 
 from drpo.graph.context import Context
 from drpo.graph.state import SearchState, SearchUpdate
-from drpo.graph.values import ROOT, Candidate, Decision, Origin, Prompts, Rewrite
+from drpo.graph.values import Candidate, Decision, Origin, Prompts, Rewrite
 from drpo.nodes.failures import hold_to_limit
-from drpo.nodes.guards import Situation, identity, refusal
+from drpo.nodes.guards import GUARDS, GUARDS_OF_ANSWERS, Situation, identity, refusal
 
 
 async def admit(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
     """The candidates of this level."""
     context, door = runtime.context, _Door(state, runtime.context)
     if not state["beam"]:
-        door.admitted.append(Candidate(ROOT, 0, None, context.root, "root"))
+        root = state["next_candidate"]
+        door.admitted.append(Candidate(root, 0, None, context.root, "root"))
     parents = {parent.id: parent for parent in await context.store.candidates(state["beam"])}
     failures: list[str | None] = []
     for parent in (parents[survivor] for survivor in state["beam"]):
@@ -75,15 +76,19 @@ class _Door:
         context = self._context
         if not context.search.guards:
             return None
+        queries, guards = context.order.queries, GUARDS
+        if context.subject == "answer":
+            queries = [queries[at] for at in context.order.at(self._level)]
+            guards = GUARDS_OF_ANSWERS
         situation = Situation(
             root=context.root,
             parent=parent.prompts,
             siblings={identity(each.prompts) for each in self.admitted if each.origin == "rewrite"},
-            queries=context.order.queries,
+            queries=queries,
             locked=context.task.locked,
             token_cap=context.search.max_prompt_tokens,
         )
-        return refusal(prompts, situation)
+        return refusal(prompts, situation, guards)
 
     def _add(
         self,

@@ -13,7 +13,16 @@ from langgraph.runtime import Runtime
 from drpo.conf.schema import SearchSettings
 from drpo.graph.context import Context
 from drpo.graph.state import SearchState, SearchUpdate, level_candidates
-from drpo.graph.values import HIGHEST_SCORE, ROOT, Decision, Evaluation, Standing, mean
+from drpo.graph.strategies import Strategy
+from drpo.graph.values import (
+    CANDIDATES_PER_SEARCH,
+    HIGHEST_SCORE,
+    Decision,
+    Evaluation,
+    Standing,
+    is_root,
+    mean,
+)
 from drpo.nodes.failures import FEWEST, hold_to_limit
 
 NOTHING_READABLE = "no verdict on it can be read"
@@ -21,7 +30,7 @@ NOTHING_READABLE = "no verdict on it can be read"
 
 async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate:
     """The beam of the next level, or the answer."""
-    context = runtime.context
+    context, strategy = runtime.context, runtime.context.strategy
     candidates = level_candidates(state)
     evaluations = await context.store.evaluations(candidates)
     unscored = [_why_unscored(each) for each in evaluations]
@@ -31,20 +40,22 @@ async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate
     hold_to_limit("evaluations", state["level"], unscored, context.most_failures, fewest)
     standings = await _standings(candidates, evaluations, context)
     beam = await context.store.standings(state["beam"])
-    terminal = context.strategy.stop(state["level"], state["level_limit"], context.order.levels)
-    kept = context.strategy.keep(standings, context.search.width, beam)
+    terminal = strategy.stop(
+        state["level"], state["level_limit"], context.order.levels, (*beam, *standings)
+    )
+    kept = strategy.keep(standings, context.search.width, beam)
     judged_here = [at for at in kept if at.candidate in candidates]
     skips = {} if terminal else _skips(judged_here, context.search)
-    decisions = [_place(at, kept, state["level"], candidates) for at in standings]
+    decisions = [_place(at, kept, state["level"], candidates, strategy) for at in standings]
     decisions += [
         Decision("skip", state["level"], candidate, -1, "skipped", reason)
         for candidate, reason in skips.items()
     ]
     survivors = [at.candidate for at in kept]
     if terminal:
-        earlier = await context.store.standings(range(state["first_candidate"]))
-        answer = context.strategy.answer(standings, earlier).candidate
-        decisions.append(_returned(answer, state["level"]))
+        earlier = await context.store.standings(_before(state["first_candidate"]))
+        answer = strategy.answer(standings, earlier).candidate
+        decisions.append(_returned(answer, state["level"], strategy))
         await context.store.settle(standings, survivors, decisions)
         return {"beam": survivors, "skips": [], "answer": answer}
     await context.store.settle(standings, survivors, decisions)
@@ -59,6 +70,11 @@ async def advance(state: SearchState, runtime: Runtime[Context]) -> SearchUpdate
 def extended(limit: int, skips: int, search: SearchSettings) -> int:
     """A level with a skip moves the level limit by one, up to `max_extension`."""
     return min(limit + 1, search.levels + search.max_extension) if skips else limit
+
+
+def _before(candidate: int) -> range:
+    """The candidates of the same search that came before it."""
+    return range(candidate - candidate % CANDIDATES_PER_SEARCH, candidate)
 
 
 def _why_unscored(evaluation: Evaluation) -> str | None:
@@ -95,7 +111,7 @@ def standing(
     reward = mean(value for value in rewards if value is not None)
     scores = tuple(score for found in evaluations for score in found.verdict.values)
     path_sum, path_count = path
-    if reward is not None and candidate != ROOT:
+    if reward is not None and not is_root(candidate):
         path_sum, path_count = path_sum + reward, path_count + 1
     return Standing(candidate, reward, scores, path_sum, path_count)
 
@@ -128,17 +144,25 @@ def skip_reason(at: Standing, search: SearchSettings) -> str | None:
 
 
 def _place(
-    at: Standing, kept: Sequence[Standing], level: int, candidates: Sequence[int]
+    at: Standing,
+    kept: Sequence[Standing],
+    level: int,
+    candidates: Sequence[int],
+    strategy: Strategy,
 ) -> Decision:
     names = [other.candidate for other in kept]
     if at.candidate in names:
         rank = names.index(at.candidate) + 1
-        reason = f"rank {rank} by path value {at.path_value:.4g}"
+        worth = strategy.worth(at)
+        measured = "" if worth is None else f" {worth:.4g}"
+        reason = f"rank {rank} by {strategy.ranks_by}{measured}"
         return Decision("advance", level, at.candidate, -1, "kept", reason)
     if at.reward is None:
         return Decision("advance", level, at.candidate, -1, "dropped", NOTHING_READABLE)
     last = kept[-1]
-    if last.candidate not in candidates:
+    if strategy.ranks_by == "reward" and last.reward is not None:
+        reason = f"reward {at.reward:.4g}; candidate {last.candidate} has {last.reward:.4g}"
+    elif last.candidate not in candidates:
         reason = f"path value {at.path_value:.4g}; only candidate {last.candidate} is rewritten"
     elif last.reward is not None and at.path_value == last.path_value:
         reason = (
@@ -149,6 +173,6 @@ def _place(
     return Decision("advance", level, at.candidate, -1, "dropped", reason)
 
 
-def _returned(answer: int, level: int) -> Decision:
-    reason = "best path value among the candidates to choose from"
+def _returned(answer: int, level: int, strategy: Strategy) -> Decision:
+    reason = f"best {strategy.ranks_by} among the candidates to choose from"
     return Decision("answer", level, answer, -1, "returned", reason)

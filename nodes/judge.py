@@ -42,7 +42,7 @@ SCHEMA = {
 async def judge(state: EvaluationState, runtime: Runtime[Context]) -> EvaluationUpdate:
     """Store the verdict on one sample."""
     context = runtime.context
-    place = Place(state["level"], state["candidate"], state["query"])
+    place = Place(state["level"], state["candidate"], state["query"], state.get("repeat", 0))
     selection = await context.store.selection(place.query)
     unscored = _unscored(state["sample"], selection)
     if selection is None or unscored is not None:

@@ -29,6 +29,7 @@ BLOCKS: Mapping[str, tuple[str, ...]] = {
     "select_rewards": ("system", "user"),
     "judge": ("system", "user"),
     "rewrite": ("system", "user"),
+    "rewrite_answer": ("system", "user"),
     "again": ("user",),
     "rubric": ("system",),
     "target_chat": ("system", "example_user", "example_assistant"),
@@ -49,6 +50,9 @@ VALUES: Mapping[str, frozenset[str]] = {
             "history",
             "evaluations",
         }
+    ),
+    "rewrite_answer": frozenset(
+        {"description", "max_answer_tokens", "query", "answer", "verdict", "tried"}
     ),
     "again": frozenset({"reason"}),
     "rubric": frozenset({"rubric"}),

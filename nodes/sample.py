@@ -12,7 +12,7 @@ async def sample(state: EvaluationState, runtime: Runtime[Context]) -> Evaluatio
     """The sample of one candidate and query."""
     context = runtime.context
     [candidate] = await context.store.candidates([state["candidate"]])
-    place = Place(candidate.level, candidate.id, state["query"])
+    place = Place(candidate.level, candidate.id, state["query"], state.get("repeat", 0))
     answer = await context.target.run(
         candidate.prompts, context.order.queries[state["query"]], place
     )

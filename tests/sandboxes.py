@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from drpo.conf.schema import SandboxSettings
-from drpo.graph.values import Aspect, Message, Role, Score
+from drpo.graph.values import Aspect, Message, Role, Score, Verdict
 from drpo.models.provider import Call
 from drpo.models.sandbox.provider import Sandbox
 from drpo.models.sandbox.world import world_file
@@ -121,4 +121,24 @@ def rewriting(
         prompts=prompts,
         history=[{"system": "You help."}],
         evaluations=evaluations,
+    )
+
+
+def rewriting_answer(
+    query: str,
+    answer: str,
+    scores: Sequence[Score],
+    tried: Sequence[str] = (),
+    *,
+    templates: JinjaTemplates = TEMPLATES,
+) -> tuple[Message, ...]:
+    return system_and_user(
+        templates,
+        "rewrite_answer",
+        description="",
+        max_answer_tokens=1000,
+        query=query,
+        answer=answer,
+        verdict=Verdict(tuple(scores), "nobody was asked"),
+        tried=tried,
     )

@@ -15,7 +15,7 @@ from drpo.checkpoints.store import open_store
 from drpo.graph.build import build_search, initial_state
 from drpo.graph.requests import Answer, Reply, Request
 from drpo.graph.values import Message, Query
-from drpo.run import context_for
+from drpo.parts import context_for
 from drpo.settings import compose_settings
 
 T = TypeVar("T")

@@ -46,7 +46,7 @@ async def test_own_queries_stand_in_for_the_data(tmp_path: Path) -> None:
     """As plain texts."""
     seen: list[Snapshot] = []
     await drpo.optimize(SMOKE, queries=["Why?", "How?"], runs=tmp_path, observer=seen.append)
-    assert [snapshot.levels for snapshot in seen] == [0, 1, 2]
+    assert [snapshot.done for snapshot in seen] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("queries", [[], [""], ["a", "a"], ["x" * 100_001]])
@@ -76,7 +76,7 @@ async def test_a_cancelled_search_can_be_resumed(tmp_path: Path) -> None:
     begun = asyncio.Event()
 
     def observe(snapshot: Snapshot) -> None:
-        if snapshot.levels == 2:
+        if snapshot.done == 2:
             begun.set()
 
     search = drpo.optimize("search=greedy", *slow, runs=tmp_path, observer=observe)

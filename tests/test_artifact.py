@@ -113,19 +113,6 @@ def test_examples_and_a_confirmed_gain_come_in(run: Path) -> None:
     assert told.provenance.confirm == confirm
 
 
-def test_what_an_alignment_run_made_of_itself_is_its_artifact(
-    run: Path, made: Artifact, tmp_path: Path
-) -> None:
-    """As it stands in its file."""
-    copy = tmp_path / run.name
-    copy.write_bytes(run.read_bytes())
-    own = changed(made, prompts={"system": "Chosen."})
-    with sqlite3.connect(copy) as db:
-        db.execute("insert into finding values ('artifact', ?)", [artifact_text(own)])
-    db.close()
-    assert artifact_of_run(copy) == own
-
-
 def test_the_published_schema_is_that_of_the_types() -> None:
     """`python tests/artifact_schema.py > docs/artifact.schema.json`."""
     published = (ROOT / "docs" / "artifact.schema.json").read_text("utf-8")

@@ -13,7 +13,7 @@ import drpo
 from drpo.estimates import Estimate, estimate_of
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES, Message, Query, Role
-from drpo.queries import load_queries
+from drpo.kinds import Plan, plan_of
 from drpo.settings import compose_settings
 
 QUICK = "search=quick search.levels=10 search.rewrites=3 search.queries_per_level=1"
@@ -35,7 +35,7 @@ CLOSE = 0.25
 
 def estimated(*overrides: str) -> Estimate:
     settings = compose_settings(overrides)
-    return estimate_of(settings, load_queries(settings.data, settings.seed))
+    return estimate_of(settings, plan_of(settings))
 
 
 def queries(*texts: str) -> list[Query]:
@@ -171,7 +171,10 @@ def test_what_a_role_is_told_counts(role: Role, override: str) -> None:
 def test_longer_queries_are_more_tokens() -> None:
     """For every role that is shown them."""
     settings = compose_settings(["experiment=smoke"])
-    short, long = (estimate_of(settings, queries("a" * n, "b" * n)) for n in (10, 4000))
+    short, long = (
+        estimate_of(settings, Plan(kind="search", queries=queries("a" * n, "b" * n)))
+        for n in (10, 4000)
+    )
     for role in ROLES:
         less, more = (each.roles[role] for each in (short, long))
         added = (more.prompt_tokens.expected - less.prompt_tokens.expected) / more.calls.expected
@@ -228,7 +231,7 @@ def test_one_call_at_a_time_takes_the_time_of_all() -> None:
 def test_what_cannot_run_cannot_be_estimated(words: tuple[str, ...]) -> None:
     """Bad input, as for the search itself."""
     with pytest.raises(BadInput):
-        estimate_of(compose_settings(words), queries("a", "b"))
+        estimate_of(compose_settings(words), Plan(kind="search", queries=queries("a", "b")))
 
 
 def test_from_python_without_a_key_and_with_own_queries() -> None:

@@ -412,7 +412,7 @@ async def test_l5_a_network_that_is_cut_in_the_middle_pauses_the_run(
     cut: list[asyncio.Task[None]] = []
 
     def observe(snapshot: Snapshot) -> None:
-        if snapshot.levels == 1:
+        if snapshot.done == 1:
             cut.append(asyncio.create_task(server.__aexit__(None, None, None)))
 
     await server.__aenter__()
@@ -535,7 +535,7 @@ async def test_l9_the_rewriter_is_asked_once_more_without_history(
     """Where that does not help either, the parent is carried on."""
 
     def observe(snapshot: Snapshot) -> None:
-        if snapshot.levels == 2:
+        if snapshot.done == 2:
             server.fail_next(
                 status=400, role="rewriter", times=times, code="context_length_exceeded"
             )

@@ -13,8 +13,9 @@ from drpo.run import Snapshot
 
 AT_LEVEL_1 = Snapshot(
     run_id="0123456789",
-    levels=1,
-    level_limit=3,
+    stage="level",
+    done=1,
+    of=3,
     beam=((0, None),),
     usage=Usage(),
     seconds=2.0,

@@ -10,7 +10,7 @@ import pytest
 from drpo.conf.schema import DataSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Message, Query
-from drpo.queries import LONGEST_QUERY, load_queries, own_queries
+from drpo.queries import LONGEST_QUERY, load_queries, load_seeds, own_queries
 
 TAGS = [
     "everyday",
@@ -110,7 +110,11 @@ def test_queries_from_python_keep_their_reference_answer() -> None:
         ("a.jsonl", b'{"text": "' + b"x" * (LONGEST_QUERY + 1) + b'"}', "at most"),
         ("a.jsonl", b'{"text": "\xff"}', "not UTF-8"),
         ("a.csv", b"query\na\n", "column 'query'.* allowed are text"),
-        ("a.csv", b"text,reference,note\na,b,c\n", "column 'note'.* id, tags and reference"),
+        (
+            "a.csv",
+            b"text,reference,note\na,b,c\n",
+            "column 'note'.* reference and answer",
+        ),
         ("a.csv", b"id\n1\n", "no column 'text'"),
         ("a.csv", b'id,"text\n1,a\n', "line 1: .*quotation mark"),
         ("a.csv", b'text\n"a\n', "line 2: .*quotation mark"),
@@ -158,3 +162,66 @@ def test_tags_choose() -> None:
     found = load("builtin:train", tags=["code", "facts"])
     assert found
     assert all({"code", "facts"} & set(query.tags) for query in found)
+
+
+def seeds(seed: int = 0, path: str = "builtin:seeds", limit: int | None = None) -> list[Query]:
+    return load_seeds(path, limit, seed)
+
+
+def test_there_are_sixteen_seeds_of_our_own() -> None:
+    """As many as the paper has, without answers, and no queries of the other sets."""
+    found = seeds()
+    assert len(found) == 16
+    assert {query.part for query in found} == {"seed"}
+    assert [query.ordinal for query in found] == list(range(16))
+    assert all(query.answer is None for query in found)
+    others = {q.text for name in ("train", "held_out") for q in load(f"builtin:{name}")}
+    assert not others & {query.text for query in found}
+
+
+def test_a_limit_draws_seeds_by_the_seed() -> None:
+    """None with 0, whatever the path is."""
+    first, again, other = ([q.id for q in seeds(seed, limit=5)] for seed in (1, 1, 2))
+    assert first == again != other
+    assert len(first) == 5
+    assert seeds(limit=0, path="nix.jsonl") == []
+    assert len(seeds(limit=99)) == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"text": "One?", "answer": " 1 "}\n{"text": "Two?"}'),
+        ("a.csv", "text,answer\nOne?,1\nTwo?,\n"),
+    ],
+)
+def test_a_query_may_have_a_base_answer(name: str, text: str, tmp_path: Path) -> None:
+    """In files, and from Python."""
+    path = tmp_path / name
+    path.write_text(text, "utf-8")
+    found = seeds(path=str(path))
+    assert [query.answer for query in found] == ["1", None]
+    assert [query.answer for query in own_queries(found)] == ["1", None]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "says"),
+    [
+        ("builtin:nix", None, r"examples\.path=.*builtin:seeds"),
+        ("sandbox:nix", None, r"examples\.path=.*sandbox:train"),
+        ("nix.jsonl", None, r"examples\.path=nix"),
+        ("a.yaml", b"a", r"examples\.path=.*\.jsonl, \.csv, \.txt"),
+        ("a.jsonl", b"", r"examples\.path=.*no queries"),
+        ("a.jsonl", b'{"text": "a", "answer": ""}', "line 1: answer"),
+    ],
+)
+def test_bad_seeds_are_one_line_that_names_them(
+    path: str, content: bytes | None, says: str, tmp_path: Path
+) -> None:
+    """As bad queries are, by their own setting."""
+    if content is not None:
+        (tmp_path / path).write_bytes(content)
+        path = str(tmp_path / path)
+    with pytest.raises(BadInput, match=says) as caught:
+        seeds(path=path)
+    assert "\n" not in str(caught.value)

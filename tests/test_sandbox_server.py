@@ -15,10 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
+from sandboxes import answer_of, rewriting_answer
 
 import drpo
 from drpo.conf.schema import SandboxSettings
-from drpo.graph.values import ROLES, Message
+from drpo.graph.values import ROLES, Message, Score
 from drpo.models.provider import Call
 from drpo.models.sandbox.provider import Sandbox
 from drpo.models.sandbox.server import application
@@ -55,6 +56,18 @@ async def test_the_seed_is_the_sample_index(seed: int) -> None:
     assert tuple(choice["message"]["content"] for choice in said["choices"]) == own.texts
     assert said["usage"]["prompt_tokens"] == own.prompt_tokens
     assert said["usage"]["completion_tokens"] == own.completion_tokens
+
+
+async def test_a_new_answer_is_the_one_in_process() -> None:
+    """The model that is every role knows that the rewriter is asked."""
+    score = Score("Depth", 2.0, "(simulated) It never says why.")
+    messages = rewriting_answer("Why?", answer_of("gist"), [score])
+    own = await Sandbox(SETTINGS, "rewriter").complete(Call(messages=messages, sample=2, n=3))
+    turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+    async with served() as url:
+        body = {"model": "sandbox", "messages": turns, "n": 3, "seed": 2}
+        _, said = await post(url, "chat/completions", body)
+    assert tuple(choice["message"]["content"] for choice in said["choices"]) == own.texts
 
 
 async def test_a_base_model_continues_a_text() -> None:

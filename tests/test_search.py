@@ -14,6 +14,7 @@ import drpo
 from drpo.checkpoints.reader import summary, tree
 from drpo.estimates import estimate_of
 from drpo.graph.requests import Request
+from drpo.kinds import Plan
 from drpo.queries import own_queries
 from drpo.settings import compose_settings
 
@@ -432,6 +433,8 @@ async def test_no_search_makes_more_calls_than_was_said(
     caller = ScriptedCaller(by_candidate)
     await searched(caller, tmp_path, *words)
     queries = own_queries(f"question {n}" for n in range(6))
-    bound = estimate_of(compose_settings(words), queries).total.calls.high
+    bound = estimate_of(
+        compose_settings(words), Plan(kind="search", queries=queries)
+    ).total.calls.high
     assert len(caller.asked) <= bound
     assert len(caller.asked) == bound or words == ("search=quick",)

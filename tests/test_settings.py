@@ -49,6 +49,11 @@ def test_the_papers_preset_is_the_papers() -> None:
         ("search=greedy search.width=2", "width is 1"),
         ("search=monte_carlo search.width=2", "width is 1"),
         ("search=best_of_n search.width=2", "width is 1"),
+        ("search=greedy search.strategy=examples", "one query and skips nothing below 5"),
+        (
+            "search=greedy search.strategy=examples search.queries_per_level=1 search.skip_above=5",
+            "allowed are beam, greedy, monte_carlo, best_of_n",
+        ),
         ("rewards=static rewards.fixed=[]", "at least one aspect"),
         ("rewards=static rewards.fixed=[Wit]", "'Wit', which is not in pool"),
         ("rewards.fewest=9", "fewest"),

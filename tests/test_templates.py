@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from drpo.graph.errors import BadInput
-from drpo.graph.values import Aspect, Score
+from drpo.graph.values import Aspect, Score, Verdict
 from drpo.nodes.messages import system_and_user
 from drpo.nodes.prompts import BLOCKS, JinjaTemplates, fence
 
@@ -44,6 +44,14 @@ VALUES: dict[str, dict[str, Any]] = {
                 "unscored": None,
             }
         ],
+    },
+    "rewrite_answer": {
+        "description": TRICKY,
+        "max_answer_tokens": 1000,
+        "query": TRICKY,
+        "answer": TRICKY,
+        "tried": [TRICKY],
+        "verdict": Verdict((Score("Clarity", 4.5, TRICKY),)),
     },
 }
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from drpo.graph.values import Message
+from drpo.models.sandbox.answers import AnswerRewriter, drawn
 from drpo.models.sandbox.language import (
     aspect_named,
     instructions_of,
@@ -42,14 +43,18 @@ class Rewriter:
         self._instructions: Mapping[str, Instruction] = known.instructions
         self._whens = {name: need.when for name, need in known.needs.items()}
         self._words: Words = known.language
+        self._answers = AnswerRewriter()
 
     def answer(self, messages: Sequence[Message], rng: random.Random) -> str:
-        """New prompts as JSON; now and then something that is not."""
+        """New prompts, or a new answer, as JSON; now and then something that is not."""
         pieces = pieces_of(messages)
+        kind = rng.choices(DIALS, [self._dials[each] for each in DIALS])[0]
+        draft = fenced(pieces, "draft")
+        if draft:
+            return self._answers.answer(kind, draft, verdicts(pieces), rng)
         prompts = named_prompts(pieces) or {"system": self._words.openings[0]}
         name = "system" if "system" in prompts else next(iter(prompts))
         text = _Text(prompts[name], all_fenced(pieces, "locked"), self._known.most_bullets)
-        kind = rng.choices(DIALS, [self._dials[each] for each in DIALS])[0]
         malformed = False
         if kind == "helpful":
             self._help(text, verdicts(pieces), rng)
@@ -80,7 +85,7 @@ class Rewriter:
             guesses = [self._known.guesses[name] for name in named if name in self._known.guesses]
             ideas = [rng.choice(each) for each in guesses] or [rng.choice(list(self._instructions))]
         new = Counter(name for name in ideas if name not in asked)
-        for name in _drawn(new, 2 if rng.random() < self._known.two else 1, rng):
+        for name in drawn(new, 2 if rng.random() < self._known.two else 1, rng):
             text.add(self._wording(name, rng), rng)
         if not new:
             self._reword(text, rng)
@@ -187,16 +192,6 @@ class _Text:
 
     def _holds_locked(self, line: str) -> bool:
         return any(each in _folded(line) or _folded(line) in each for each in self._locked)
-
-
-def _drawn(counts: Mapping[str, int], most: int, rng: random.Random) -> list[str]:
-    """So many different names, those that came up often before others."""
-    left, found = dict(counts), list[str]()
-    while left and len(found) < most:
-        [name] = rng.choices(list(left), [count**2 for count in left.values()])
-        found.append(name)
-        del left[name]
-    return found
 
 
 def _specific(line: str) -> set[str]:

@@ -143,7 +143,7 @@ class _Served:
 def role_of(messages: Sequence[Message]) -> Role:
     """Who is asked with these messages, by the fenced texts in them."""
     pieces = pieces_of(messages)
-    if fenced(pieces, "prompt"):
+    if fenced(pieces, "prompt") or fenced(pieces, "draft"):
         return "rewriter"
     if fenced(pieces, "answer"):
         return "judge"

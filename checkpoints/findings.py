@@ -1,0 +1,59 @@
+"""Looks at what an alignment found, read-only: its examples, its choice, its confirmation.
+
+Plain dicts, ready for JSON; a file of an older version has none of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from sqlite_utils import Database
+
+from drpo.graph.values import ROOT
+
+
+def examples(db: Database) -> list[dict[str, Any]]:
+    """In order; with the reward of the search that optimized it, and of where that began."""
+    if "example" not in db.table_names():
+        return []
+    return list(
+        db.query(
+            "select asked.body as query, said.body as answer, best.reward, root.reward as before"
+            " from example join text asked on asked.sha256 = example.query"
+            " join text said on said.sha256 = example.answer"
+            " left join candidate best on best.id = example.candidate"
+            " left join candidate root on root.search = best.search and root.parent is null"
+            " order by number"
+        )
+    )
+
+
+def deployed(db: Database) -> dict[str, Any] | None:
+    """What an alignment ended in: the challenger if its gain is real, else the root by itself."""
+    found = findings(db).get("confirm")
+    if found is None:
+        return None
+    real = found["real"]
+    [row] = db.query(
+        "select prompts from candidate where id = ?", [found["challenger"] if real else ROOT]
+    )
+    prompts = {
+        name: next(db.query("select body from text where sha256 = ?", [text]))["body"]
+        for name, text in json.loads(row["prompts"]).items()
+    }
+    return {
+        "candidate": found["challenger"] if real else ROOT,
+        "prompts": prompts,
+        "with_examples": real and found["with_examples"],
+        "real": real,
+    }
+
+
+def findings(db: Database) -> dict[str, Any]:
+    """By stage, what came of it so far."""
+    rows: Iterable[dict[str, Any]] = ()
+    if "finding" in db.table_names():
+        rows = db.query("select name, body from finding")
+    return {row["name"]: json.loads(row["body"]) for row in rows}
