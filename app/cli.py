@@ -389,6 +389,7 @@ def chat(
         from drpo.aligned import aligned
         from drpo.chat import HELP, converse, once
         from drpo.provenance import artifact_named
+        from drpo.render import plain
 
         read_env()
         found = artifact_named(artifact, runs, say=_complain)
@@ -402,7 +403,7 @@ def chat(
             # Arrow keys and a history of what was typed; it is not there on every system.
             with suppress(ImportError):
                 import readline  # noqa: F401 - importing it is what it takes
-            typer.echo(f"The aligned {found.target.model}. {HELP}", err=True)
+            typer.echo(f"The aligned {plain(found.target.model)}. {HELP}", err=True)
         converse(model, lambda: input("> " if asks else ""), _write)
         if asks:
             typer.echo(err=True)
@@ -442,6 +443,7 @@ def serve(
         from drpo import serve as serving
         from drpo.aligned import aligned
         from drpo.provenance import artifact_named
+        from drpo.render import plain
 
         read_env()
         token = serving.token_for(host, token_env)
@@ -449,7 +451,7 @@ def serve(
 
     def heard(url: str) -> None:
         key = "any key" if token is None else "the token as key"
-        typer.echo(f"{url} serves the aligned {model.artifact.target.model}; {key}")
+        typer.echo(f"{url} serves the aligned {plain(model.artifact.target.model)}; {key}")
 
     serving.serve(
         model,

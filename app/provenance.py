@@ -28,7 +28,7 @@ from drpo.artifact import (
 from drpo.checkpoints.findings import deployed, findings
 from drpo.checkpoints.reader import summary
 from drpo.checkpoints.rows import dumps, query_of, query_row
-from drpo.checkpoints.runs import find_run, is_file, reading, stored_examples
+from drpo.checkpoints.runs import END, find_run, is_file, reading, stored_examples
 from drpo.conf.schema import FROM_ENVIRONMENT, Settings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES, Example
@@ -44,10 +44,12 @@ CENTS = 6
 def artifact_named(
     name: str | None, runs: Path, *, say: Callable[[str], None] = lambda _: None
 ) -> Artifact:
-    """The one in a file, or of the run whose id begins so, or of the newest run. Raises BadInput.
+    """The one in a file, or of a run: its file, how its id begins, or the newest. Raises BadInput.
 
     `say` is told as by `find_run`.
     """
+    if name is not None and is_file(Path(name)) and name.endswith(END):
+        return artifact_of_run(Path(name))
     if name is not None and (name.endswith(".json") or os.sep in name or is_file(Path(name))):
         return read_artifact(name)
     return artifact_of_run(find_run(runs, name, say=say))

@@ -36,6 +36,9 @@ GRACE_S = 2.0
 """How long answers in flight may take once the server is told to stop."""
 READING_S = 30.0
 """How long a client may take to send its request."""
+REPLY = web.RequestKey("reply", Reply)
+STREAM = web.RequestKey("stream", web.StreamResponse)
+"""Once its headers are sent."""
 NOT_KEPT = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -127,7 +130,7 @@ class Served:
         with self._place():
             asked = await _asked(request)
             reply = Reply(uuid.uuid4().hex, int(time.time()), self.name)
-            request["reply"] = reply
+            request[REPLY] = reply
             if asked.stream:
                 return await self._stream(request, asked, reply)
             said: AIMessage = await self._model.ainvoke(asked.turns(), **asked.options())
@@ -145,15 +148,12 @@ class Served:
                 headers={**NOT_KEPT, "Content-Type": "text/event-stream; charset=utf-8"}
             )
             await response.prepare(request)
+            request[STREAM] = response
             await _send(response, reply.begun())
-            try:
-                if first is not None:
-                    await _send(response, reply.bit(first))
-                async for bit in bits:
-                    await _send(response, reply.bit(bit))
-            except DrpoError as error:
-                await _send(response, refused(error).body())
-                return response
+            if first is not None:
+                await _send(response, reply.bit(first))
+            async for bit in bits:
+                await _send(response, reply.bit(bit))
         await _send(response, reply.ended())
         if asked.with_usage:
             await _send(response, reply.counted())
@@ -185,17 +185,18 @@ class Served:
                 self._admit(request)
                 response = await handler(request)
             except Refused as problem:
-                response = _error(problem)
+                response = await _told(request, problem)
             except DrpoError as problem:
-                response = _error(refused(problem))
+                response = await _told(request, refused(problem))
             except web.HTTPException as problem:
-                response = _error(Refused(problem.status, "invalid_request", problem.reason))
+                known = Refused(problem.status, "invalid_request", problem.reason)
+                response = await _told(request, known)
             except ConnectionError:
                 # The client went away in the middle of its answer.
                 raise
             except Exception as error:  # noqa: BLE001 - aiohttp would write it down, texts and all
                 said = f"this is a fault of drpo: {type(error).__name__}"
-                response = _error(Refused(500, "internal_error", said))
+                response = await _told(request, Refused(500, "internal_error", said))
             if not response.prepared:
                 response.headers.update(NOT_KEPT)
             self._tell(request, response.status, time.monotonic() - since)
@@ -220,7 +221,7 @@ class Served:
             return
         resource = request.match_info.route.resource
         place = "(elsewhere)" if resource is None else resource.canonical
-        reply: Reply | None = request.get("reply")
+        reply = request.get(REPLY)
         usage = None if reply is None else reply.usage
         tokens = f" {usage['prompt_tokens']}+{usage['completion_tokens']} tokens" if usage else ""
         self._say(f"{request.method} {place} {status} {took_s:.2f} s{tokens}")
@@ -240,7 +241,12 @@ async def _send(response: web.StreamResponse, event: dict[str, Any] | None) -> N
         await response.write(f"data: {json.dumps(event)}\n\n".encode())
 
 
-def _error(problem: Refused) -> web.Response:
+async def _told(request: web.Request, problem: Refused) -> web.StreamResponse:
+    """An error in place of the answer, or as the last of its bits."""
+    begun: web.StreamResponse | None = request.get(STREAM)
+    if begun is not None:
+        await _send(begun, problem.body())
+        return begun
     return web.json_response(problem.body(), status=problem.status, headers=problem.headers)
 
 

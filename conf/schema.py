@@ -149,7 +149,7 @@ class RetrievalSettings(Strict):
     """Which in-context examples the target is shown before a query."""
 
     path: str | None = None
-    """Where the examples are: a .jsonl file of `query` and `answer`, an artifact (.json), or another
+    """Where the examples are: a .jsonl file of `query` and `answer`, an artifact (.json) or another
     run's file (.sqlite); null for none, or for those that `drpo align` optimizes."""
     k: int = Field(default=2, ge=0, le=100)
     """How many, those most like the query; 0 for none."""

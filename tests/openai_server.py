@@ -30,7 +30,7 @@ from aiohttp import web
 
 Role = Literal["target", "rewarder", "judge", "rewriter", "embedder"]
 Profile = Literal["mixed", "rewrite", "skip"]
-Kind = Literal["status", "html", "garbage", "error200", "reset", "cut", "empty", "hang"]
+Kind = Literal["status", "html", "garbage", "error200", "reset", "cut", "empty", "hang", "stall"]
 
 ROLES: tuple[Role, ...] = ("target", "rewarder", "judge", "rewriter")
 """Of the search; what is asked for vectors is no chat model."""
@@ -136,6 +136,8 @@ class Script:
     """Fields beside the content."""
     choices: int | None
     """How many; None for as many as were asked for."""
+    calls: Sequence[Mapping[str, Any]] = ()
+    """Of tools, in the protocol's form."""
 
 
 @dataclass(kw_only=True)
@@ -233,8 +235,8 @@ class OpenAIServer:
 
         `status` answers with an error object, `error200` with one and status 200, `html` with 200
         and a web page, `garbage` with broken JSON, `reset` drops the connection, `cut` in the
-        middle of the answer, `empty` answers without choices, `hang` never answers. `headers` are
-        added to the reply where there is one.
+        middle of the answer, `empty` answers without choices, `hang` never answers, `stall` stops
+        in the middle of a stream. `headers` are added to the reply where there is one.
         """
         self._faults.append(
             Fault(
@@ -258,11 +260,12 @@ class OpenAIServer:
         refusal: str | None = None,
         reasoning: Mapping[str, str] | None = None,
         choices: int | None = None,
+        calls: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Let the next `times` requests (of `role`) that meet no fault be answered with `text`.
 
         `reasoning` are fields of the message beside its content, by name; `choices` is how many of
-        them there are, whatever was asked for.
+        them there are, whatever was asked for; `calls` are those of tools.
         """
         self._scripts.append(
             Script(
@@ -273,6 +276,7 @@ class OpenAIServer:
                 refusal=refusal,
                 reasoning=reasoning or {},
                 choices=choices,
+                calls=calls,
             )
         )
 
@@ -349,6 +353,8 @@ class OpenAIServer:
             remaining = at + self._latency_s - time.monotonic()
             if remaining > 0:
                 await asyncio.sleep(remaining)
+            if fault is not None and fault.kind in ("cut", "stall") and body.get("stream"):
+                return await self._break_off(request, fault, payload)
             if fault is not None:
                 return await self._fail(request, fault, asked, payload)
             if body.get("stream"):
@@ -422,6 +428,20 @@ class OpenAIServer:
         self._write({"sha256": seen.sha256, "done": True})
         return response
 
+    async def _break_off(
+        self, request: web.Request, fault: Fault, payload: Mapping[str, Any]
+    ) -> web.StreamResponse:
+        """A stream of two words."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for event in list(_events(payload, usage=False))[:2]:
+            await response.write(f"data: {json.dumps(event)}\n\n".encode())
+        if fault.kind == "stall":
+            await self._closing.wait()
+        elif request.transport is not None:
+            request.transport.abort()
+        return response
+
     async def _fail(
         self, request: web.Request, fault: Fault, asked: Asked, payload: Mapping[str, Any]
     ) -> web.StreamResponse:
@@ -473,6 +493,8 @@ def _scripted(asked: Asked, script: Script) -> dict[str, Any]:
             choice["message"] |= {**script.reasoning, "refusal": script.refusal}
             if script.refusal is not None:
                 choice["message"]["content"] = None
+            if script.calls:
+                choice["message"] |= {"content": None, "tool_calls": list(script.calls)}
     return _envelope(asked, choices, (script.text + "".join(script.reasoning.values())) * count)
 
 
@@ -486,9 +508,13 @@ def _events(payload: Mapping[str, Any], *, usage: bool) -> Iterator[dict[str, An
     around.pop("usage", None)
     bits = re.findall(r"\s*\S+|\s+$", text)
     for at, bit in enumerate(bits):
-        role = {} if at else {"role": "assistant"}
-        said = {"delta": {**role, "content": bit}} if chat else {"text": bit}
+        role: dict[str, str] = {} if at else {"role": "assistant"}
+        said: dict[str, Any] = {"delta": {**role, "content": bit}} if chat else {"text": bit}
         yield {**around, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": None}]}
+    for at, call in enumerate(choice["message"].get("tool_calls") or () if chat else ()):
+        called = {"role": "assistant", "tool_calls": [{"index": at, **call}]}
+        bit_of_it = {"index": 0, "delta": called, "logprobs": None, "finish_reason": None}
+        yield {**around, "choices": [bit_of_it]}
     end: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
     reason = choice["finish_reason"]
     yield {**around, "choices": [{"index": 0, **end, "logprobs": None, "finish_reason": reason}]}
