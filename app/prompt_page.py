@@ -80,6 +80,8 @@ def _confirmed(found: Confirmed) -> str:
     else:
         low, high = found.interval
         said += f" 95 % interval: {low:+.2f} to {high:+.2f}."
+    if not found.real:
+        said += " That is **no real gain**, so the prompt is the one that the search began with."
     if found.exploratory:
         said += (
             " **Exploratory:** these queries had been used for a test before, so this p says less "

@@ -164,6 +164,13 @@ def test_the_page_tells_of_a_confirmed_gain(made: Artifact) -> None:
     assert "**Exploratory:**" in page
 
 
+def test_the_page_says_where_there_was_no_real_gain(made: Artifact) -> None:
+    """Whatever was measured."""
+    confirm = Confirmed(estimate=0.02, p=0.4, n=40, real=False)
+    told = made.provenance.model_copy(update={"confirm": confirm})
+    assert "**no real gain**" in page_of(made.model_copy(update={"provenance": told}))
+
+
 async def test_the_openai_client_sends_the_body(server: OpenAIServer, made: Artifact) -> None:
     """Without a query, its asker adds the turn of the user."""
     body = openai_body(changed(made, examples=EXAMPLES))

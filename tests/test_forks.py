@@ -183,7 +183,7 @@ async def test_a_fork_of_a_fork_remembers_both(tmp_path: Path) -> None:
         ({"level": 1, "candidate": 1}, "not both"),
         ({"edit": Path("mine.md")}, "--candidate"),
         ({"candidate": 1, "edit": Path("nix.md")}, "nix.md"),
-        ({"overrides": ["data.path=x.txt"]}, "queries are those of its parent"),
+        ({"overrides": ["data.path=x.txt"]}, "queries and examples are those of its parent"),
         ({"overrides": ["search=paper"]}, "single values"),
         ({"overrides": ["search.levles=3"]}, "did you mean search.levels"),
         ({"overrides": ["serch.x.y=3"]}, "is no setting"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drpo.models.thinking import apart
+from drpo.models.thinking import Aloud, apart
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,22 @@ from drpo.models.thinking import apart
 def test_m11_thinking_is_told_apart(text: str, thinking: str, answer: str) -> None:
     """In tags, after a closing one alone, without an end; what stands within an answer stays."""
     assert apart(text) == (thinking, answer)
+
+
+@pytest.mark.parametrize(
+    ("bits", "answer"),
+    [
+        (["Yes", ", of", " course."], "Yes, of course."),
+        (["<th", "ink>hm", "</thi", "nk>\n", "\nYes", " <b>."], "Yes <b>."),
+        ([" ", "\n<THINKING>", "a</think", "ing>Yes."], "Yes."),
+        (["<think>never", " closed"], ""),
+        (["<th"], "<th"),
+        (["<table>", " is HTML"], "<table> is HTML"),
+        (["Use <think>", " tags"], "Use <think> tags"),
+        ([], ""),
+    ],
+)
+def test_m11_a_stream_has_no_thinking(bits: list[str], answer: str) -> None:
+    """Wherever the bits begin and end."""
+    aloud = Aloud()
+    assert "".join([*map(aloud.answer, bits), aloud.rest()]) == answer
