@@ -237,5 +237,5 @@ def test_what_cannot_run_cannot_be_estimated(words: tuple[str, ...]) -> None:
 def test_from_python_without_a_key_and_with_own_queries() -> None:
     """Two queries last paper's search two levels."""
     found = drpo.estimate("models=openai", "search=paper", queries=["Why?", "How?"])
-    assert found.total.calls.high == 11
+    assert found.total.calls.high == 27
     assert isinstance(found, drpo.Estimate)
