@@ -45,13 +45,16 @@ def load_examples(retrieval: RetrievalSettings) -> list[Example]:
 
 
 def _read(path: str, where: str) -> list[Example]:
-    match Path(path).suffix.lower():
-        case ".jsonl":
-            return _examples(path, read_text(path, where))
-        case ".json":
+    suffix = Path(path).suffix.lower()
+    if suffix == ".jsonl":
+        return _examples(path, read_text(path, where))
+    try:
+        if suffix == ".json":
             return list(read_artifact(path).shown)
-        case ".sqlite":
+        if suffix == ".sqlite":
             return list(load_run(Path(path)).examples)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
     raise BadInput(
         f"{where}: a file of examples ends in .jsonl, an artifact in .json, a run in .sqlite"
     )

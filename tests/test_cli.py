@@ -243,10 +243,10 @@ def test_a_paid_search_says_first_what_it_takes(tmp_path: Path) -> None:
         "optimize", "provider@models.judge=openai", "models.judge.model=x", folder=tmp_path
     )
     calls = told("estimate", "provider@models.judge=openai", folder=tmp_path)["total"]["calls"]
-    said = f"about {calls['expected']} model calls, at most {calls['high']}"
+    said = f"about {calls['expected']:,} model calls, at most {calls['high']:,}"
     first = known.stderr.splitlines()[0]
     assert first.startswith(f"This search makes {said}, for about $0.")
-    assert "probably below $0." in first
+    assert "probably below $1." in first
     assert unknown.stderr.splitlines()[0].endswith(f"{said}; what they cost is unknown.")
 
 

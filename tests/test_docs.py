@@ -238,4 +238,4 @@ async def test_every_choice_of_the_configuration_runs(
             words += [f"+models.judge.options.base_url={server.base_url}"]
         result = await drpo.optimize(*words, "search.levels=2", runs=tmp_path)
     assert result.summary["status"] == "done"
-    assert result.path_value is not None
+    assert result.examples or result.path_value is not None
