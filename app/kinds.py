@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from drpo.conf.schema import Settings
 from drpo.examples import load_examples
 from drpo.graph.errors import BadInput
-from drpo.graph.values import Example, Kind, Part, Query
+from drpo.graph.values import Example, Kind, Message, Part, Query
 from drpo.nodes.gain import smallest_gain
 from drpo.queries import load_queries, load_seeds, own_queries
 from drpo.splits import split_queries
@@ -48,9 +48,12 @@ def plan_of(
     asked = load_queries(settings.data, settings.seed) if given is None else own_queries(given)
     if kind == "examples":
         drawn = _drawn(asked, settings, most=len(asked))
-        return Plan(kind=kind, queries=_numbered([q for q in drawn if q.part == "seed"]))
+        seeds = [query for query in drawn if query.part == "seed"]
+        if not seeds:
+            raise BadInput("task=examples: examples.limit=0 leaves none to optimize")
+        return Plan(kind=kind, queries=_numbered(seeds))
     if kind == "align":
-        asked = split_queries(_numbered([*asked, *seeds]), settings.validation, settings.seed)
+        asked = _split(asked, seeds, examples, settings)
         if optimizes and not examples and own is None:
             searched = sum(query.part == "train" for query in asked)
             asked = _drawn(asked, settings, most=searched // 2)
@@ -81,6 +84,25 @@ def _kind(settings: Settings, *, aligns: bool) -> Kind:
     if settings.search.review:
         raise BadInput("search.review=true: only a search by itself stops for a review")
     return "align"
+
+
+def _split(
+    asked: Sequence[Query],
+    seeds: Sequence[Query],
+    examples: Sequence[Example],
+    settings: Settings,
+) -> list[Query]:
+    """Queries with their parts, and the seeds.
+
+    What is like a seed, or like an example that the target is shown, can confirm nothing.
+    """
+    shown = [
+        Query(at, f"example {at}", (Message("user", each.query),), part="seed")
+        for at, each in enumerate(examples)
+    ]
+    every = _numbered([*asked, *seeds, *shown])
+    split = split_queries(every, settings.validation, settings.seed)
+    return split[: len(asked) + len(seeds)]
 
 
 def _drawn(queries: Sequence[Query], settings: Settings, most: int) -> list[Query]:

@@ -26,7 +26,9 @@ async def confirm(state: AlignmentState, runtime: Runtime[AlignmentContext]) -> 
     """Whether the challenger's gain is real; where it is not, the root stays."""
     context, challenger = runtime.context, state.get("challenger", ROOT)
     tested = _name(challenger, shown=state.get("with_examples", False))
-    arms = _arms(challenger, shown=bool(state.get("examples")), context=context)
+    # Where examples alone are tested, the best prompt of the search is compared beside them.
+    prompt = state.get("prompt", ROOT) if challenger == ROOT else challenger
+    arms = _arms(prompt, shown=bool(state.get("examples")), context=context)
     found: dict[str, Any] = {"real": False, "tested": None}
     if tested != NOTHING:
         number = await context.store.read_confirm(context.confirm_sha256)
@@ -44,11 +46,11 @@ def _name(prompt: int, *, shown: bool) -> str:
     return BOTH if shown else PROMPT
 
 
-def _arms(challenger: int, *, shown: bool, context: AlignmentContext) -> list[Arm]:
+def _arms(best: int, *, shown: bool, context: AlignmentContext) -> list[Arm]:
     """Nothing of the alignment, each half of it where there are two, and all of it."""
     ways = dict.fromkeys(
         (prompt, with_them)
-        for prompt in (ROOT, challenger)
+        for prompt in (ROOT, best)
         for with_them in ((False, True) if shown else (False,))
     )
     # Beyond the arms of `select`.

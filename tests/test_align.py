@@ -17,7 +17,9 @@ import drpo
 from drpo.checkpoints.doctor import examine
 from drpo.checkpoints.reader import summary
 from drpo.checkpoints.runs import run_paths
+from drpo.kinds import plan_of
 from drpo.provenance import artifact_of_run
+from drpo.settings import compose_settings
 
 SMALL = (
     "data.limit=40",
@@ -187,6 +189,18 @@ def test_given_examples_are_not_optimized(tmp_path: Path) -> None:
     assert len(told["findings"]["confirm"]["arms"]) == 4
 
 
+def test_what_is_like_a_given_example_confirms_nothing(tmp_path: Path) -> None:
+    """The target is shown its answer, or nearly."""
+    settings = compose_settings([*SMALL, "retrieval.k=1"])
+    before = [q for q in plan_of(settings, aligns=True).queries if q.part == "confirm"]
+    file = tmp_path / "examples.jsonl"
+    file.write_text(json.dumps({"query": before[0].text.upper(), "answer": "So."}), "utf-8")
+    shown = compose_settings([*SMALL, f"retrieval.path={file}"])
+    parts = {q.text: q.part for q in plan_of(shown, aligns=True).queries}
+    assert parts[before[0].text] == "train"
+    assert [*parts.values()].count("confirm") == 16
+
+
 def test_repeated_samples_are_averaged_per_query(tmp_path: Path) -> None:
     """The unit is the query, however often it is answered."""
     told = align(
@@ -298,6 +312,7 @@ def test_examples_by_themselves(tmp_path: Path, here: Here) -> None:
         (("align", "validation.select=0.6", "validation.confirm=0.5"), "below 1"),
         (("align", "examples.path=builtin:none"), "examples.path=builtin:none"),
         (("optimize", "task=examples", "retrieval.path=x.jsonl"), "leave one out"),
+        (("optimize", "task=examples", "examples.limit=0"), "none to optimize"),
     ],
 )
 def test_c6_what_cannot_be_aligned_is_refused(
