@@ -15,11 +15,11 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 
 from drpo.checkpoints.alignment import AlignmentRows
-from drpo.checkpoints.runs import StoredRun, readings_beside
+from drpo.checkpoints.runs import StoredRun
 from drpo.conf.schema import SandboxSettings, Settings
 from drpo.example_searches import example_context
 from drpo.graph.build import build_alignment, initial_state
-from drpo.graph.context import AlignmentContext, Context, Place, Retriever
+from drpo.graph.context import AlignmentContext, Context, Place, Retriever, Tally, Watch
 from drpo.graph.state import AlignmentState
 from drpo.graph.values import (
     ARMS,
@@ -40,8 +40,6 @@ from drpo.true_value import true_values
 T = TypeVar("T")
 Retrieving = Callable[[Sequence[Example]], Awaitable[Retriever]]
 """Makes a retriever of these examples."""
-Watch = Callable[[str, int, int], None]
-"""Told of a stage, how much of it is done, and how much there is."""
 
 
 class Stages:
@@ -64,8 +62,7 @@ class Stages:
         self._whole = whole
         self._retrieving = retrieving
         self._watch = watch
-        self._confirm = part_hash(run.queries, "confirm")
-        self._rows = AlignmentRows(searcher.store, readings_beside(run.path, self._confirm))
+        self._rows = AlignmentRows(searcher.store)
 
     async def align(self) -> None:
         """From stage to stage, as far as they are not over."""
@@ -90,7 +87,7 @@ class Stages:
             seed=self._settings.seed,
             validation=self._settings.validation,
             queries=self._run.queries,
-            confirm_sha256=self._confirm,
+            confirm_sha256=part_hash(self._run.queries, "confirm"),
             optimize_examples=self.optimize_examples,
             search_prompt=self._search_prompt,
             bare=self._whole.context,
@@ -133,13 +130,11 @@ class Stages:
         seeds = [query for query in self._run.queries if query.part == "seed"]
         if self._searcher.failed:
             await self._forget_unscored(len(seeds))
-        self._watch("examples", 0, len(seeds))
-        done = [0]
+        tally = Tally(self._watch, "examples", len(seeds))
 
         async def one(at: int, seed: Query) -> tuple[Example, int] | str:
             found = await self._example(FIRST_EXAMPLE_SEARCH + at, seed)
-            done[0] += 1
-            self._watch("examples", done[0], len(seeds))
+            tally.add(1)
             return found
 
         found = await _all(one(at, seed) for at, seed in enumerate(seeds))

@@ -1,7 +1,7 @@
 """The artifact: one JSON file with all that the aligned model is, and where it comes from.
 
 Reads and writes the file; whatever one says is data, and names code nowhere that is not asked for
-by the user's own command (`drpo.aligned`). The hash tells damage. It tells no tampering: whoever
+by the user's own command (`drpo.acting`). The hash tells damage. It tells no tampering: whoever
 changes the file can change the hash with it.
 """
 

@@ -50,7 +50,9 @@ Trust = Annotated[
     list[str] | None,
     typer.Option("--trust", metavar="NAME", help="A model, a server, ... that it may use."),
 ]
+Unasked = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")]
 DEFAULT_RUNS = Path("runs")
+WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 VERBS = "init optimize align estimate resume fork replay runs show export chat serve doctor rm"
 
 
@@ -65,7 +67,7 @@ def init(
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings=WITH_OVERRIDES,
     epilog="Overrides are Hydra's: search=paper models=openai seed=1 root=@my_prompt.md; "
     "-m seed=1,2,3 runs several; --cfg job shows the whole configuration.",
 )
@@ -74,18 +76,14 @@ def optimize(
     config: Config = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")] = False,
+    yes: Unasked = False,
 ) -> None:
     """Search for the best prompt: drpo optimize [OVERRIDES]."""
-    with starting():
-        from drpo.launch import run_hydra
-
-        read_env()
-        run_hydra(context.args, own=config, runs=runs, as_json=as_json, yes=yes)
+    _launch(context.args, aligns=False, own=config, runs=runs, as_json=as_json, yes=yes)
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings=WITH_OVERRIDES,
     epilog="Overrides are Hydra's, as of optimize; examples.limit=0 goes without examples.",
 )
 def align(
@@ -93,17 +91,21 @@ def align(
     config: Config = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")] = False,
+    yes: Unasked = False,
 ) -> None:
     """Examples, prompt, and a test whether the gain is real: drpo align [OVERRIDES]."""
+    _launch(context.args, aligns=True, own=config, runs=runs, as_json=as_json, yes=yes)
+
+
+def _launch(overrides: Sequence[str], **options: Any) -> None:
     with starting():
         from drpo.launch import run_hydra
 
         read_env()
-        run_hydra(context.args, own=config, runs=runs, as_json=as_json, yes=yes, aligns=True)
+        run_hydra(overrides, **options)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=WITH_OVERRIDES)
 def estimate(
     context: typer.Context,
     config: Config = None,

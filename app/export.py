@@ -110,7 +110,9 @@ def openai_body(
         messages = merged(messages)
     body: dict[str, Any] = {"model": target.model}
     if wording.style == "text":
-        body["prompt"] = "\n\n".join(turn.content for turn in messages)
+        from drpo.models.turns import one_text  # noqa: PLC0415 - see `langchain_template`
+
+        body["prompt"] = one_text(messages)
     else:
         body["messages"] = [{"role": turn.role, "content": turn.content} for turn in messages]
     return body | _sampling(artifact, wording.stop())

@@ -10,23 +10,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import json
 import os
 import signal
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from langchain_core.messages import AIMessage
 
 from drpo.aligned import AlignedModel
 from drpo.graph.errors import BadInput, DrpoError
+from drpo.models.keys import is_local
 from drpo.protocol import Asked, Refused, Reply, read, refused
 
 TOKEN_ENV = "DRPO_SERVE_TOKEN"  # noqa: S105 - the name of a variable
@@ -245,7 +244,9 @@ async def _told(request: web.Request, problem: Refused) -> web.StreamResponse:
     """An error in place of the answer, or as the last of its bits."""
     begun: web.StreamResponse | None = request.get(STREAM)
     if begun is not None:
-        await _send(begun, problem.body())
+        with suppress(ConnectionError):
+            # It may be that the client went away.
+            await _send(begun, problem.body())
         return begun
     return web.json_response(problem.body(), status=problem.status, headers=problem.headers)
 
@@ -257,11 +258,7 @@ def _digest(token: str) -> bytes:
 
 def _is_loopback(host: str) -> bool:
     """Of a header, with a port or without; or an address to listen on."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return is_local(f"//{host}")
 
 
 def is_local_address(host: str) -> bool:

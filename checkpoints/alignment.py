@@ -5,13 +5,13 @@ Like `store`, every write is committed when it returns, and writing a row again 
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from drpo.checkpoints.rows import dumps, example_rows, now
+from drpo.checkpoints.rows import EXAMPLES, dumps, example_rows, now
+from drpo.checkpoints.runs import readings_beside
 from drpo.checkpoints.store import RunStore, Statement, add_text
-from drpo.graph.context import Rewards
 from drpo.graph.values import (
     CANDIDATES_PER_SEARCH,
     PROMPT_SEARCH,
@@ -19,6 +19,7 @@ from drpo.graph.values import (
     Arm,
     Candidate,
     Example,
+    Judged,
     Part,
 )
 
@@ -32,19 +33,12 @@ _ADD_ARM_CANDIDATE = (
 class AlignmentRows:
     """Of one run."""
 
-    def __init__(self, store: RunStore, readings_before: int = 0) -> None:
-        """`readings_before` is how often other runs have read the same `confirm` queries."""
+    def __init__(self, store: RunStore) -> None:
         self._store = store
-        self._readings_before = readings_before
 
     async def examples(self) -> list[Example]:
         """To show to the target, in order."""
-        rows = await self._store.read(
-            "select asked.body, said.body from example"
-            " join text asked on asked.sha256 = example.query"
-            " join text said on said.sha256 = example.answer order by number"
-        )
-        return [Example(*row) for row in rows]
+        return [Example(*row) for row in await self._store.read(EXAMPLES)]
 
     async def add_examples(self, found: Sequence[tuple[Example, int]]) -> None:
         """Optimized ones, with the candidates that they are."""
@@ -93,55 +87,31 @@ class AlignmentRows:
         )
         return [Arm(id_, name, prompt, bool(shown)) for id_, name, prompt, shown in rows]
 
-    async def answered(self, arms: Sequence[Arm]) -> set[tuple[int, int, int]]:
-        """What of these arms is judged already: arm, query, repeat."""
-        return {(arm, query, repeat) for arm, query, repeat, *_ in await self._verdicts(arms)}
-
-    async def rewards(self, arms: Sequence[Arm]) -> Rewards:
-        """Of all samples of these arms."""
-        found: dict[int, dict[int, list[float | None]]] = {arm.candidate: {} for arm in arms}
-        for candidate, query, _, reward, _ in await self._verdicts(arms):
-            found[candidate].setdefault(query, []).append(reward)
-        return found
-
-    async def why_unscored(self, arms: Sequence[Arm]) -> list[str | None]:
-        """Of every sample of these arms, why it has no reward; None where it has one."""
-        return [
-            None if reward is not None else reason or "no verdict on it can be read"
-            for *_, reward, reason in await self._verdicts(arms)
-        ]
-
-    async def _verdicts(self, arms: Sequence[Arm]) -> list[Any]:
-        return await self._store.read(
+    async def judged(self, arms: Sequence[Arm]) -> list[Judged]:
+        """Every sample of these arms that has a verdict, by arm, query and repeat."""
+        rows = await self._store.read(
             "select candidate, query, sample, reward, unscored from verdict"
             " where candidate in (select value from json_each(?))"
             " order by candidate, query, sample",
             (dumps([arm.candidate for arm in arms]),),
         )
+        return [Judged(*row) for row in rows]
 
     async def read_confirm(self, queries_sha256: str) -> int:
         """From now on the queries of `confirm` are no longer unseen; the how manieth time it is.
 
         The same number however often it is asked for in one run.
         """
-        row = (self._readings_before + 1, "confirm", queries_sha256, now())
-        await self._store.write(
-            (
-                "insert into reading select ?, ?, ?, ? where not exists (select 1 from reading)",
-                [row],
-            )
-        )
-        [(number,)] = await self._store.read("select number from reading")
-        return int(number)
+        rows = await self._store.read("select number from reading")
+        if rows:
+            return int(rows[0][0])
+        number = await asyncio.to_thread(readings_beside, self._store.file, queries_sha256) + 1
+        row = (number, "confirm", queries_sha256, now())
+        await self._store.write(("insert into reading values (?, ?, ?, ?)", [row]))
+        return number
 
     async def add_finding(self, name: str, body: Mapping[str, Any]) -> None:
         """What came of a stage."""
         await self._store.write(
             ("insert or replace into finding values (?, ?)", [(name, dumps(body))])
         )
-
-    async def finding(self, name: str) -> dict[str, Any] | None:
-        """What came of a stage; None before it is over."""
-        rows = await self._store.read("select body from finding where name = ?", (name,))
-        with self._store.decoding():
-            return dict(json.loads(rows[0][0])) if rows else None

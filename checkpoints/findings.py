@@ -36,16 +36,15 @@ def deployed(db: Database) -> dict[str, Any] | None:
     if found is None:
         return None
     real = found["real"]
-    [row] = db.query(
-        "select prompts from candidate where id = ?", [found["challenger"] if real else ROOT]
+    candidate = found["challenger"] if real else ROOT
+    texts = db.query(
+        "select json_each.key as name, body from candidate, json_each(prompts)"
+        " join text on sha256 = json_each.value where candidate.id = ?",
+        [candidate],
     )
-    prompts = {
-        name: next(db.query("select body from text where sha256 = ?", [text]))["body"]
-        for name, text in json.loads(row["prompts"]).items()
-    }
     return {
-        "candidate": found["challenger"] if real else ROOT,
-        "prompts": prompts,
+        "candidate": candidate,
+        "prompts": {row["name"]: row["body"] for row in texts},
         "with_examples": real and found["with_examples"],
         "real": real,
     }

@@ -53,6 +53,14 @@ def query_of(row: Mapping[str, Any]) -> Query:
     )
 
 
+EXAMPLES = (
+    "select asked.body as query, said.body as answer from example"
+    " join text asked on asked.sha256 = example.query"
+    " join text said on said.sha256 = example.answer order by number"
+)
+"""The texts of the table `example`, in order."""
+
+
 def example_rows(
     examples: Sequence[Example],
 ) -> tuple[list[tuple[str, str]], list[tuple[int, str, str]]]:

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from sqlite_utils import Database
 
 from drpo.checkpoints.rows import (
+    EXAMPLES,
     SEE_DOCTOR,
     UNREADABLE,
     dumps,
@@ -149,11 +150,7 @@ def load_run(path: Path) -> StoredRun:
 def stored_examples(db: Database) -> Iterator[Example]:
     """Of a run, in order; a file of an older version has none."""
     if "example" in db.table_names():
-        for row in db.query(
-            "select asked.body as query, said.body as answer from example"
-            " join text asked on asked.sha256 = example.query"
-            " join text said on said.sha256 = example.answer order by number"
-        ):
+        for row in db.query(EXAMPLES):
             yield Example(row["query"], row["answer"])
 
 

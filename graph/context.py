@@ -26,6 +26,7 @@ from drpo.graph.values import (
     Decision,
     Evaluation,
     Example,
+    Judged,
     Part,
     Prompts,
     Query,
@@ -204,8 +205,22 @@ class Context:
     search, which has the entry `answer` alone."""
 
 
-Rewards = Mapping[int, Mapping[int, Sequence[float | None]]]
-"""By arm, then by query: the reward of each repeated sample, 1-5; None where it is unscored."""
+Watch = Callable[[str, int, int], None]
+"""Told of a stage, of how much of it is done, and of how much there is."""
+
+
+class Tally:
+    """Counts what is done of a stage, and lets it be watched."""
+
+    def __init__(self, watch: Watch, stage: str, of: int) -> None:
+        self._watch, self._stage, self._of = watch, stage, of
+        self._done = 0
+        self.add(0)
+
+    def add(self, done: int) -> None:
+        """So many more."""
+        self._done += done
+        self._watch(self._stage, self._done, self._of)
 
 
 class AlignmentStore(Protocol):
@@ -222,16 +237,8 @@ class AlignmentStore(Protocol):
         """What is compared on the queries of `part`."""
         ...
 
-    async def answered(self, arms: Sequence[Arm]) -> set[tuple[int, int, int]]:
-        """What of these arms is judged already: arm, query, repeat."""
-        ...
-
-    async def rewards(self, arms: Sequence[Arm]) -> Rewards:
-        """Of all samples of these arms."""
-        ...
-
-    async def why_unscored(self, arms: Sequence[Arm]) -> list[str | None]:
-        """Of every sample of these arms, why it has no reward; None where it has one."""
+    async def judged(self, arms: Sequence[Arm]) -> list[Judged]:
+        """Every sample of these arms that has a verdict, by arm, query and repeat."""
         ...
 
     async def read_confirm(self, queries_sha256: str) -> int:
@@ -265,5 +272,4 @@ class AlignmentContext:
     shown: Callable[[], Awaitable[Context]]
     """In which an arm with examples answers, once there are examples."""
     store: AlignmentStore
-    watch: Callable[[str, int, int], None]
-    """Told of a stage, of how much of it is done, and of how much there is."""
+    watch: Watch

@@ -205,6 +205,19 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What an arm's sample was worth."""
+
+    arm: int
+    query: int
+    repeat: int
+    reward: float | None
+    """1-5; None where it is unscored."""
+    unscored: str | None
+    """Why the whole verdict could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """Where one candidate stands at its level."""
 

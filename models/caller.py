@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from drpo.conf.schema import BudgetSettings
-from drpo.graph.errors import ProviderRefused, ProviderStopped, RunPaused
+from drpo.graph.errors import ProviderStopped, RunPaused
 from drpo.graph.requests import Answer, Outcome, Reply, Request
 from drpo.graph.values import Role
 from drpo.models.budget import Budget, Expected
@@ -31,12 +31,18 @@ from drpo.models.completions import (
 )
 from drpo.models.ledger import Attempt, CallRecord, Ledger, Past, ledger_key
 from drpo.models.limiter import Limiter, limiter_of
-from drpo.models.provider import Call, Completion, Provider, TransportError
+from drpo.models.provider import (
+    Call,
+    Completion,
+    Provider,
+    TransportError,
+    bearable_s,
+    stopped,
+    wait_s,
+)
 
 T = TypeVar("T")
 
-FIRST_BACKOFF_S = 0.5
-LONGEST_BACKOFF_S = 60.0
 FIRST_COMPLETION = 500
 """Tokens held for a completion of a role that has not answered yet."""
 LEAST_ROOM = 256
@@ -288,7 +294,7 @@ class LedgeredCaller:
                 self._on_the_wire.discard(key)
                 problem = answered
                 if problem.busy:
-                    limiter.was_busy(began, _bearable(problem, provider))
+                    limiter.was_busy(began, bearable_s(problem, provider.limits))
             if problem.ended is not None:
                 return record_of(key, request, provider, ended(problem.ended, call), attempts)
             if problem.parameter is not None and (request.role, problem.parameter) not in known:
@@ -296,14 +302,12 @@ class LedgeredCaller:
                 if problem.parameter == "n":
                     raise _OneByOne
                 continue
-            wait_s = self._wait(problem, len(attempts), provider, backoff)
-            if wait_s is None or time.monotonic() + wait_s > until:
-                stopped = ProviderRefused if problem.refused else ProviderStopped
-                said = f"{request.role}: {problem}{_too_long(problem, provider)}"
-                self._stopped = self._stopped or stopped(said)
+            pause_s = wait_s(problem, len(attempts), provider.limits, backoff.uniform)
+            if pause_s is None or self._closing or time.monotonic() + pause_s > until:
+                self._stopped = self._stopped or stopped(request.role, problem, provider.limits)
                 self._ensure_open()
             else:
-                await asyncio.sleep(wait_s)
+                await asyncio.sleep(pause_s)
 
     async def _leave_out(self, role: Role, parameter: str, reason: str) -> None:
         """For the rest of the run, said once."""
@@ -314,18 +318,6 @@ class LedgeredCaller:
         await self._ledger.record_left_out(role, parameter, reason)
         if self._say is not None:
             self._say(f"{role}: from now on without {parameter} ({reason})")
-
-    def _wait(
-        self, problem: TransportError, tries: int, provider: Provider, backoff: random.Random
-    ) -> float | None:
-        """Seconds until the next attempt; None when there is no use in one."""
-        limits = provider.limits
-        if not problem.retry or tries >= limits.attempts or self._closing:
-            return None
-        if problem.wait_s is not None:
-            return _bearable(problem, provider)
-        longest: float = min(FIRST_BACKOFF_S * 2.0 ** (tries - 1), LONGEST_BACKOFF_S)
-        return longest * backoff.uniform(0.5, 1.0)
 
     async def _count_hit(self, key: str, role: Role) -> None:
         self.usage.roles[role].from_ledger += 1
@@ -370,18 +362,3 @@ async def _attempt(
     problem = str(answered) if isinstance(answered, TransportError) else None
     attempts.append(Attempt(started_at, time.monotonic() - clock, problem))
     return answered
-
-
-def _bearable(problem: TransportError, provider: Provider) -> float | None:
-    """What the server asks to wait, unless nobody would."""
-    wait_s = problem.wait_s
-    return wait_s if wait_s is not None and wait_s <= provider.limits.patience_s else None
-
-
-def _too_long(problem: TransportError, provider: Provider) -> str:
-    """What to say of a wait that nobody would bear."""
-    if problem.wait_s is None or _bearable(problem, provider) is not None:
-        return ""
-    return (
-        f"; it asks to wait {problem.wait_s:g} s, beyond patience_s={provider.limits.patience_s:g}"
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -40,20 +41,20 @@ from langchain_openai import ChatOpenAI
 from pydantic import ConfigDict, PrivateAttr, SecretStr
 
 from drpo.conf.schema import AnyModelSettings, OpenAISettings
-from drpo.graph.errors import BadInput, ProviderRefused, ProviderStopped
+from drpo.graph.errors import BadInput
 from drpo.graph.values import Message, Role
 from drpo.models.openai import OpenAIProvider, before
 from drpo.models.portal import Portal
-from drpo.models.provider import Call, Completion, Provider, TransportError
+from drpo.models.provider import Call, Completion, Provider, TransportError, stopped, wait_s
 from drpo.models.providers import open_provider
 from drpo.models.thinking import Aloud, apart
 
 T = TypeVar("T")
-Streaming = tuple[ChatGenerationChunk | None, AsyncIterator[ChatGenerationChunk]]
+Streaming = tuple[ChatGenerationChunk | None, AsyncGenerator[ChatGenerationChunk]]
 """The first bit, and the others."""
 
-FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
+"""Somebody is waiting for the answer."""
 ROOM = ("max_tokens", "max_completion_tokens")
 """Names under which an asker says how long an answer may be."""
 ANOTHER = "give drpo.load a chat model of LangChain that does, as model="
@@ -148,7 +149,7 @@ class RoleChat(BaseChatModel):
 
     async def _bits(
         self, messages: Sequence[BaseMessage], stop: Sequence[str] | None, given: Mapping[str, Any]
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk]:
         """In the portal's loop; another try only as long as nothing has come."""
         provider, (call, more) = await self._opened(), _call(stop, given)
         if not isinstance(provider, OpenAIProvider) or (call.stop and "stop" in self.left_out):
@@ -163,22 +164,23 @@ class RoleChat(BaseChatModel):
             bits = provider.stream(messages, call, more, without)
             return await anext(bits, None), bits
 
-        first, bits = await self._patiently(provider, _Asked(messages, call, more), once)
+        first, source = await self._patiently(provider, _Asked(messages, call, more), once)
         aloud = Aloud()
         try:
-            if first is not None:
-                yield _less_thinking(first, aloud)
-            async for bit in bits:
-                yield _less_thinking(bit, aloud)
+            async with aclosing(source) as bits:
+                if first is not None:
+                    yield _less_thinking(first, aloud)
+                async for bit in bits:
+                    yield _less_thinking(bit, aloud)
         except TransportError as problem:
-            raise _stopped(self.role, problem) from problem
+            raise stopped(self.role, problem, provider.limits) from problem
         rest = aloud.rest()
         if rest:
             yield ChatGenerationChunk(message=AIMessageChunk(content=rest))
 
     async def _whole(
         self, messages: Sequence[BaseMessage], stop: Sequence[str] | None, given: Mapping[str, Any]
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk]:
         for generation in (await self._answer(messages, stop, given)).generations:
             yield _bit_of(generation)
 
@@ -215,17 +217,14 @@ class RoleChat(BaseChatModel):
                         provider.leave_out(name)
                     continue
                 tries += 1
-                wait_s = problem.wait_s
-                if wait_s is None:
-                    longest: float = min(FIRST_BACKOFF_S * 2.0 ** (tries - 1), LONGEST_BACKOFF_S)
-                    wait_s = longest * random.uniform(0.5, 1.0)
-                if not problem.retry or tries >= limits.attempts or wait_s > limits.patience_s:
-                    raise _stopped(self.role, problem) from problem
+                pause_s = wait_s(problem, tries, limits, random.uniform, LONGEST_BACKOFF_S)
+                if pause_s is None:
+                    raise stopped(self.role, problem, limits) from problem
             else:
                 for name in without - asked.own:
                     provider.leave_out(name)
                 return value
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(pause_s)
 
     def _plain(self, messages: Sequence[BaseMessage], call: Call, more: Mapping[str, Any]) -> Call:
         """For a provider that knows turns of text alone. Raises BadInput for anything else."""
@@ -338,8 +337,3 @@ def _less_thinking(bit: ChatGenerationChunk, aloud: Aloud) -> ChatGenerationChun
         message.content = aloud.answer(message.content)
         return ChatGenerationChunk(message=message, generation_info=bit.generation_info)
     return bit
-
-
-def _stopped(role: Role, problem: TransportError) -> ProviderStopped:
-    kind = ProviderRefused if problem.refused else ProviderStopped
-    return kind(f"{role}: {problem}")

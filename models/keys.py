@@ -54,12 +54,9 @@ def header_values(settings: Served) -> dict[str, str]:
 
 def secrets_of(settings: Served) -> tuple[str, ...]:
     """What no message may hold: the key, and the headers that are read from the environment."""
-    values = header_values(settings)
-    hidden = [
-        values[name] for name, said in settings.headers.items() if said.startswith(FROM_ENVIRONMENT)
-    ]
-    key = api_key(settings)
-    return tuple(each for each in (key, *hidden) if each != NO_KEY)
+    values, shown = header_values(settings), settings.headers
+    hidden = [value for name, value in values.items() if value != shown[name]]
+    return tuple(each for each in (api_key(settings), *hidden) if each != NO_KEY)
 
 
 def _sendable(value: str, name: str) -> str:
@@ -73,8 +70,8 @@ def _sendable(value: str, name: str) -> str:
 
 def is_local(base_url: str | None) -> bool:
     """Whether the server is on this machine."""
-    host = urlsplit(base_url or "").hostname or ""
     try:
+        host = urlsplit(base_url or "").hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import warnings
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -98,7 +98,7 @@ class _Model(Protocol):
 
     def stream(
         self, turns: Sequence[BaseMessage], **options: Any
-    ) -> AsyncIterator[ChatGenerationChunk]: ...
+    ) -> AsyncGenerator[ChatGenerationChunk]: ...
 
 
 class OpenAIProvider:
@@ -177,12 +177,14 @@ class OpenAIProvider:
         call: Call,
         more: Mapping[str, Any],
         without: Collection[str] = (),
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk]:
         """The same bit by bit; the request says `stream` and nothing else beside."""
         options = self._options(call, more, without)
+        source = self._model.stream(self._turns(turns, without), **options)
         with self._explaining(options):
-            async for chunk in self._model.stream(self._turns(turns, without), **options):
-                yield chunk
+            async with aclosing(source) as bits:
+                async for bit in bits:
+                    yield bit
 
     @contextmanager
     def _explaining(self, options: Mapping[str, Any]) -> Iterator[None]:
@@ -282,11 +284,14 @@ class _AsItCame(ChatOpenAI):
         """As it is asked by itself, without callbacks."""
         return await self._agenerate(list(turns), **options)
 
-    def bits(
+    async def bits(
         self, turns: Sequence[BaseMessage], **options: Any
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk]:
         """The same bit by bit."""
-        return self._astream(list(turns), **options)
+        source: Any = self._astream(list(turns), **options)
+        async with aclosing(source) as bits:
+            async for bit in bits:
+                yield bit
 
     def _create_chat_result(
         self, response: Any, generation_info: dict[str, Any] | None = None
@@ -316,12 +321,14 @@ def _of(said: Any, name: str) -> Any:
 class _BitByBit(OpenAI):
     """Streams the answer to the very request that it is asked with otherwise."""
 
-    async def bits(self, prompt: str, **options: Any) -> AsyncIterator[GenerationChunk]:
+    async def bits(self, prompt: str, **options: Any) -> AsyncGenerator[GenerationChunk]:
         """Of one text."""
         # OpenAI sends the prompt in a list, but not where it streams.
         prompts: Any = [prompt]
-        async for chunk in self._astream(prompts, **options):
-            yield chunk
+        source: Any = self._astream(prompts, **options)
+        async with aclosing(source) as bits:
+            async for bit in bits:
+                yield bit
 
 
 class _Chat:
@@ -336,7 +343,7 @@ class _Chat:
 
     def stream(
         self, turns: Sequence[BaseMessage], **options: Any
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk]:
         return self._model.bits(turns, **options)
 
 
@@ -357,10 +364,11 @@ class _Text:
 
     async def stream(
         self, turns: Sequence[BaseMessage], **options: Any
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        async for bit in self._model.bits(_joined(turns), **options):
-            message = AIMessageChunk(content=bit.text)
-            yield ChatGenerationChunk(message=message, generation_info=bit.generation_info)
+    ) -> AsyncGenerator[ChatGenerationChunk]:
+        async with aclosing(self._model.bits(_joined(turns), **options)) as bits:
+            async for bit in bits:
+                message = AIMessageChunk(content=bit.text)
+                yield ChatGenerationChunk(message=message, generation_info=bit.generation_info)
 
 
 def _joined(turns: Sequence[BaseMessage]) -> str:

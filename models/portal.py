@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Generator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -39,23 +39,25 @@ class Portal:
         """Its value; cancelled with its asker."""
         return await asyncio.wrap_future(self._submit(work))
 
-    def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
+    def iterate(self, source: AsyncGenerator[T]) -> Generator[T]:
         """One by one, for code without an event loop."""
+        pulled = _Pulled(source)
         try:
-            while (item := self.run(_next(source))) is not _END:
+            while (item := self.run(pulled.next())) is not _END:
                 yield item
         finally:
             if not self._closed:
-                self.run(_close(source))
+                self.run(pulled.close())
 
-    async def aiterate(self, source: AsyncIterator[T]) -> AsyncGenerator[T]:
+    async def aiterate(self, source: AsyncGenerator[T]) -> AsyncGenerator[T]:
         """One by one."""
+        pulled = _Pulled(source)
         try:
-            while (item := await self.arun(_next(source))) is not _END:
+            while (item := await self.arun(pulled.next())) is not _END:
                 yield item
         finally:
             if not self._closed:
-                await self.arun(_close(source))
+                await self.arun(pulled.close())
 
     async def hold(self, manager: AbstractAsyncContextManager[T]) -> T:
         """Its value, open until the portal is closed; from inside the loop.
@@ -127,11 +129,18 @@ def _turn(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-async def _next(source: AsyncIterator[T]) -> T:
-    end: T = _END
-    return await anext(source, end)
+class _Pulled(Generic[T]):
+    """A source whose next item may still be under way, being cancelled, when it is closed."""
 
+    def __init__(self, source: AsyncGenerator[T]) -> None:
+        self._source = source
+        self._turn = asyncio.Lock()
 
-async def _close(source: Any) -> None:
-    with suppress(AttributeError):
-        await source.aclose()
+    async def next(self) -> T:
+        end: T = _END
+        async with self._turn:
+            return await anext(self._source, end)
+
+    async def close(self) -> None:
+        async with self._turn:
+            await self._source.aclose()

@@ -6,11 +6,12 @@ A provider knows its model and parameters. It does not know roles' meanings, bud
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from drpo.conf.schema import RemoteSettings
+from drpo.graph.errors import ProviderRefused, ProviderStopped
 from drpo.graph.values import Message
 from drpo.models.prices import Price
 
@@ -127,6 +128,43 @@ class TransportError(Exception):
         """Whether the server said anything at all."""
         self.status = status
         """Of HTTP, where the server answered with an error."""
+
+
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 60.0
+
+
+def wait_s(
+    problem: TransportError,
+    tries: int,
+    limits: Limits,
+    uniform: Callable[[float, float], float],
+    longest_s: float = math.inf,
+) -> float | None:
+    """Seconds until the next attempt, after so many; None when there is no use in one.
+
+    As long as the server asks for, or else twice as long each time, with jitter by `uniform`.
+    """
+    if not problem.retry or tries >= limits.attempts:
+        return None
+    if problem.wait_s is not None:
+        return bearable_s(problem, limits)
+    doubled = FIRST_BACKOFF_S * 2.0 ** (tries - 1)
+    return min(doubled, longest_s, LONGEST_BACKOFF_S) * uniform(0.5, 1.0)
+
+
+def bearable_s(problem: TransportError, limits: Limits) -> float | None:
+    """What the server asks to wait, unless nobody would."""
+    asked = problem.wait_s
+    return asked if asked is not None and asked <= limits.patience_s else None
+
+
+def stopped(who: str, problem: TransportError, limits: Limits) -> ProviderStopped:
+    """What whoever asked is told once there is no use in another attempt."""
+    said = f"{who}: {problem}"
+    if problem.wait_s is not None and bearable_s(problem, limits) is None:
+        said += f"; it asks to wait {problem.wait_s:g} s, beyond patience_s={limits.patience_s:g}"
+    return (ProviderRefused if problem.refused else ProviderStopped)(said)
 
 
 def too_late(timeout_s: float) -> TransportError:

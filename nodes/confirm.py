@@ -12,11 +12,11 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
-from drpo.graph.context import AlignmentContext, Rewards
+from drpo.graph.context import AlignmentContext
 from drpo.graph.state import AlignmentState
 from drpo.graph.values import ROOT, Arm
 from drpo.nodes.choose import FIRST_ARM, value_of
-from drpo.nodes.compare import compare, queries_of
+from drpo.nodes.compare import Rewards, compare, queries_of
 from drpo.nodes.gain import differences, gain_of, smallest_gain
 
 NOTHING, EXAMPLES, PROMPT, BOTH = "nothing", "examples only", "prompt only", "both"

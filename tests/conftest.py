@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from openai_server import OpenAIServer
+
     from drpo.checkpoints.store import RunStore
 
 # LangGraph reads it once, when it is first imported: a fixture would come too late.
@@ -63,6 +65,15 @@ async def store(tmp_path: Path) -> AsyncIterator[RunStore]:
 
 
 @pytest.fixture
+async def server() -> AsyncIterator[OpenAIServer]:
+    """A local one that speaks the OpenAI protocol."""
+    from openai_server import OpenAIServer
+
+    async with OpenAIServer() as running:
+        yield running
+
+
+@pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow at once."""
-    monkeypatch.setattr("drpo.models.caller.FIRST_BACKOFF_S", 0.0001)
+    monkeypatch.setattr("drpo.models.provider.FIRST_BACKOFF_S", 0.0001)

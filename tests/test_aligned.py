@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,6 @@ EXAMPLES = [
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[OpenAIServer]:
-    async with OpenAIServer() as running:
-        yield running
 
 
 async def run_on(server: OpenAIServer, tmp_path: Path, *words: str) -> Path:
@@ -312,7 +306,7 @@ async def test_a_busy_server_is_asked_again(
     server: OpenAIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Streams too, as long as nothing has come."""
-    monkeypatch.setattr("drpo.models.chat.FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr("drpo.models.provider.FIRST_BACKOFF_S", 0.001)
     path = await run_on(server, tmp_path)
     with aligned(artifact_of_run(path)) as model:
         server.fail_next(status=503)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tiny_model import tiny_sentence_model
 from drpo.checkpoints.store import RunStore
 from drpo.conf.schema import EmbeddingServerSettings, SentenceSettings
 from drpo.graph.errors import BadInput, ProviderRefused, ProviderStopped, RunFailed
+from drpo.models import provider as provider_module
 from drpo.models.embedders import server as server_module
 from drpo.models.embedders.cosine import CosineLikeness
 from drpo.models.embedders.lexical import LexicalLikeness, tokens_of
@@ -46,13 +47,7 @@ class Counting:
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(server_module, "FIRST_BACKOFF_S", 0.0001)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[OpenAIServer]:
-    async with OpenAIServer() as running:
-        yield running
+    monkeypatch.setattr(provider_module, "FIRST_BACKOFF_S", 0.0001)
 
 
 @pytest.fixture(scope="module")

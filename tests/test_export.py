@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +51,6 @@ def copy(run: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def made(run: Path) -> Artifact:
     return artifact_of_run(run)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[OpenAIServer]:
-    async with OpenAIServer() as running:
-        yield running
 
 
 def changed(artifact: Artifact, **changes: Any) -> Artifact:

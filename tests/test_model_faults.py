@@ -31,6 +31,7 @@ from drpo.graph.errors import BadInput, ProviderRefused, ProviderStopped, RunPau
 from drpo.graph.requests import TOO_LONG, Request
 from drpo.graph.values import ROLES, Aspect, Message, Rewrite, Sample, Selection, Verdict
 from drpo.models import caller as caller_module
+from drpo.models import provider as provider_module
 from drpo.models.caller import LedgeredCaller
 from drpo.models.limiter import limiter_of
 from drpo.models.openai import OpenAIProvider, http_client
@@ -360,15 +361,15 @@ async def test_l4_waits_grow_and_differ(
 ) -> None:
     """Each between half of the longest and the longest, drawn for the call."""
     waits: list[float] = []
-    wait = LedgeredCaller._wait
+    wait = provider_module.wait_s
 
     def noted(*arguments: Any) -> float | None:
         waits.append(wait(*arguments) or 0.0)
         return 0.0 if waits[-1] else None
 
-    monkeypatch.setattr(LedgeredCaller, "_wait", noted)
-    monkeypatch.setattr(caller_module, "FIRST_BACKOFF_S", 1.0)
-    monkeypatch.setattr(caller_module, "LONGEST_BACKOFF_S", 6.0)
+    monkeypatch.setattr(caller_module, "wait_s", noted)
+    monkeypatch.setattr(provider_module, "FIRST_BACKOFF_S", 1.0)
+    monkeypatch.setattr(provider_module, "LONGEST_BACKOFF_S", 6.0)
     server.fail_next(status=500, times=10)
     for text in ("a", "b"):
         with pytest.raises(ProviderStopped):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,12 +16,6 @@ from drpo.settings import compose_settings
 
 SEARCH = ("search=greedy", "search.levels=2", "search.max_extension=0", "data.limit=4")
 KEY = "sk-nobody-0123456789"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[OpenAIServer]:
-    async with OpenAIServer() as running:
-        yield running
 
 
 def asked(server: OpenAIServer) -> set[str]:

@@ -15,11 +15,10 @@ from langchain_openai import OpenAIEmbeddings
 from pydantic import SecretStr
 
 from drpo.conf.schema import EmbeddingServerSettings
-from drpo.graph.errors import ProviderRefused, ProviderStopped
-from drpo.models.keys import api_key, header_values
+from drpo.models.keys import api_key, header_values, secrets_of
 from drpo.models.openai import http_client
 from drpo.models.openai_errors import explained
-from drpo.models.provider import TransportError, too_late
+from drpo.models.provider import Limits, TransportError, stopped, too_late, wait_s
 
 BATCH = 256
 """Texts of one request at most: some servers take no more."""
@@ -27,10 +26,7 @@ BATCH_CHARACTERS = 400_000
 """Of one request at most: api.openai.com takes 300,000 tokens."""
 SHORTEST_CUT = 200
 """Characters; a server for which that is too long has another problem."""
-FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 30.0
-PATIENCE_S = 60.0
-"""The longest that a server may ask to wait."""
 
 
 class EmbeddingServer:
@@ -60,7 +56,7 @@ class EmbeddingServer:
                 # Texts are sent, and not numbers of tokens, which only OpenAI's own server reads.
                 check_embedding_ctx_length=False,
             )
-            asking = _Asking(settings, model, (key, *headers.values()))
+            asking = _Asking(settings, model, secrets_of(settings))
             made = [await asking.batch(batch) for batch in _batches(texts)]
         return [vector for batch in made for vector in batch]
 
@@ -72,6 +68,7 @@ class _Asking:
         self, settings: EmbeddingServerSettings, model: OpenAIEmbeddings, secrets: Sequence[str]
     ) -> None:
         self._settings = settings
+        self._limits = Limits(attempts=settings.attempts)
         self._model = model
         self._secrets = secrets
 
@@ -86,11 +83,11 @@ class _Asking:
                     longest //= 2
                     continue
                 tries += 1
-                wait_s = self._wait(problem, tries)
-                if wait_s is None:
-                    stopped = ProviderRefused if problem.refused else ProviderStopped
-                    raise stopped(f"retrieval.embedder: {problem}") from None
-                await asyncio.sleep(wait_s)
+                # When it is asked again changes no answer, so the run's seed has no say in it.
+                pause_s = wait_s(problem, tries, self._limits, random.uniform, LONGEST_BACKOFF_S)
+                if pause_s is None:
+                    raise stopped("retrieval.embedder", problem, self._limits) from None
+                await asyncio.sleep(pause_s)
 
     async def _once(self, texts: list[str]) -> list[list[float]]:
         try:
@@ -106,16 +103,6 @@ class _Asking:
             said = f"the server gave {len(made)} vectors for {len(texts)} texts"
             raise TransportError(said, retry=True)
         return made
-
-    def _wait(self, problem: TransportError, tries: int) -> float | None:
-        """Seconds until the next try; None when there is no use in one."""
-        if not problem.retry or tries >= self._settings.attempts:
-            return None
-        if problem.wait_s is not None:
-            return problem.wait_s if problem.wait_s <= PATIENCE_S else None
-        longest = min(FIRST_BACKOFF_S * 2.0 ** (tries - 1), LONGEST_BACKOFF_S)
-        # When it is asked again changes no answer, so the run's seed has no say in it.
-        return longest * random.uniform(0.5, 1.0)
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
