@@ -29,6 +29,7 @@ from drpo.graph.values import (
     Example,
     Query,
 )
+from drpo.models.retrieval import is_too_long
 from drpo.nodes.advance import NOTHING_READABLE
 from drpo.nodes.failures import FEWEST, hold_to_limit
 from drpo.nodes.identity import ANSWER
@@ -126,7 +127,7 @@ class Stages:
         """
         given = await self._rows.examples()
         if given:
-            return len(given)
+            return await self._count_showable(given)
         seeds = [query for query in self._run.queries if query.part == "seed"]
         if self._searcher.failed:
             await self._forget_unscored(len(seeds))
@@ -143,7 +144,14 @@ class Stages:
         limit = self._whole.context.most_failures
         hold_to_limit("examples", 0, failed, limit, min(FEWEST, len(seeds)))
         await self._rows.add_examples(examples)
-        return len(examples)
+        return await self._count_showable([example for example, _ in examples])
+
+    async def _count_showable(self, examples: Sequence[Example]) -> int:
+        """How many may be shown: with none of them, an arm with examples would be one without."""
+        long = sum(is_too_long(example, self._settings.retrieval) for example in examples)
+        if long:
+            await self._rows.add_finding("examples", {"too_long": long})
+        return len(examples) - long
 
     async def _forget_unscored(self, searches: int) -> None:
         """Examples of which nothing could be judged are searched for once more (FAULTS M9)."""

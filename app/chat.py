@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from drpo.aligned import AlignedModel
-from drpo.graph.errors import DrpoError
+from drpo.graph.errors import BadInput, DrpoError
 from drpo.models.turns import storable
 from drpo.render import plain
 
@@ -95,7 +95,9 @@ def _indented(text: str) -> Iterator[str]:
 
 
 def once(model: AlignedModel, text: str, write: Write) -> None:
-    """One question, one answer. Raises DrpoError."""
+    """One question, one answer. Raises DrpoError; BadInput where nothing is asked."""
+    if not text.strip():
+        raise BadInput("-m: there is nothing to answer in it")
     asyncio.run(Chat(model, write).answer(text))
 
 

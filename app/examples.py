@@ -68,7 +68,7 @@ def _examples(path: str, text: str) -> list[Example]:
         try:
             line = _Line.model_validate(values)
         except ValidationError as error:
-            raise BadInput(f"{place}: {problem_of(error)}") from None
+            raise BadInput(f"{place}: {problem_of(error, _Line)}") from None
         asked = bare(line.query)
         if asked in seen:
             raise BadInput(f"{place}: the same query as in line {seen[asked]}")

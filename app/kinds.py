@@ -13,6 +13,7 @@ from drpo.graph.values import Example, Kind, Message, Part, Query
 from drpo.nodes.gain import smallest_gain
 from drpo.queries import load_queries, load_seeds, own_queries
 from drpo.splits import split_queries
+from drpo.texts import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,8 @@ def announced(settings: Settings, plan: Plan) -> str:
     examples = len(plan.examples) or plan.count("seed")
     return (
         f"{plan.count('train')} queries to search with, {plan.count('select')} to choose by, "
-        f"{plan.count('confirm')} to confirm on, which can show {shows}; {examples} examples"
+        f"{plan.count('confirm')} to confirm on, which can show {shows}; "
+        f"{counted(examples, 'example')}"
     )
 
 

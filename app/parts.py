@@ -25,8 +25,8 @@ def order_of(settings: Settings, queries: Sequence[Query]) -> SeededOrder:
     # A run that only optimizes examples has none.
     if among and len(among) < wanted:
         raise BadInput(
-            f"search.queries_per_level={wanted}: there are only {len(among)} queries; "
-            f"allowed are 1 to {len(among)}"
+            f"search.queries_per_level={wanted}: there are only {len(among)} queries to search "
+            f"with; allowed are 1 to {len(among)}"
         )
     return SeededOrder(
         queries,

@@ -57,8 +57,8 @@ def _measured(told: Provenance) -> str:
     if told.confirm is not None:
         return _confirmed(told.confirm)
     said = (
-        "Nothing was confirmed: this is the best prompt of a search, chosen by the same queries "
-        "that it was found with."
+        "Nothing was confirmed: no queries but those that this prompt was found and chosen with "
+        "were asked under it."
     )
     if told.found.path_value is not None:
         said += (

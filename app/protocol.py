@@ -27,6 +27,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    StrictBool,
     ValidationError,
     field_validator,
 )
@@ -162,7 +163,7 @@ class _Turn(BaseModel):
 
 
 class _StreamOptions(BaseModel):
-    include_usage: bool = False
+    include_usage: StrictBool = False
 
 
 class Asked(BaseModel):
@@ -173,22 +174,22 @@ class Asked(BaseModel):
     messages: list[_Turn] = Field(min_length=1)
     model: str | None = None
     """Without effect: there is one model, and a client does not choose another."""
-    stream: bool | None = None
+    stream: StrictBool | None = None
     stream_options: _StreamOptions | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(strict=True, ge=1, le=1)] | None = None
     logprobs: Literal[False] | None = None
     stop: Stops = ()
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, ge=0, le=1)
-    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
-    seed: int | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2, strict=True)
+    top_p: float | None = Field(default=None, ge=0, le=1, strict=True)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2, strict=True)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2, strict=True)
+    max_tokens: int | None = Field(default=None, ge=1, strict=True)
+    max_completion_tokens: int | None = Field(default=None, ge=1, strict=True)
+    seed: int | None = Field(default=None, strict=True)
     reasoning_effort: str | None = None
     tools: list[dict[str, JsonValue]] | None = None
     tool_choice: str | dict[str, JsonValue] | None = None
-    parallel_tool_calls: bool | None = None
+    parallel_tool_calls: StrictBool | None = None
     response_format: dict[str, JsonValue] | None = None
 
     @field_validator("tools")

@@ -1,7 +1,7 @@
 """An artifact out of a run's file, with where it comes from.
 
-Reads only. Of an alignment it is what was confirmed, or the root; of any other run the best prompt
-so far.
+Reads only. Of an alignment it is what was confirmed, or the root, or what is still to be tested; of
+any other run the best prompt so far.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ def artifact_of_run(path: Path) -> Artifact:
     """Of a finished or paused run. Raises BadInput where it has no prompt yet."""
     with reading(path) as db:
         examples = tuple(stored_examples(db))
-        ended, found = deployed(db), findings(db).get("confirm")
-    if ended is None or found is None:
+        chosen, found = deployed(db), findings(db).get("confirm")
+    if chosen is None:
         return artifact_with(path, examples=examples)
     return artifact_with(
         path,
-        prompts=ended["prompts"],
-        candidate=ended["candidate"],
-        examples=examples if ended["with_examples"] else (),
-        confirm=_confirmed(found),
+        prompts=chosen["prompts"],
+        candidate=chosen["candidate"],
+        examples=examples if chosen["with_examples"] else (),
+        confirm=None if found is None else _confirmed(found),
     )
 
 
@@ -98,6 +98,11 @@ def artifact_with(
     """
     told = summary(path, with_tree=False)
     best = told["best"]
+    if told["kind"] == "examples":
+        raise BadInput(
+            f"run {told['run_id']} optimized examples, and no prompt: "
+            f"`drpo align retrieval.path={path}` finds one for them"
+        )
     if best is None:
         raise BadInput(f"run {told['run_id']} has finished no level yet, so it has no prompt")
     with reading(path) as db:

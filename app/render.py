@@ -144,8 +144,12 @@ def _say_best(say: _Lines, told: Mapping[str, Any]) -> None:
 def _say_deployed(say: _Lines, deployed: Mapping[str, Any]) -> None:
     say()
     shown = "with examples" if deployed["with_examples"] else "without examples"
-    say(f"Prompt to use (candidate {deployed['candidate']}, {shown}):")
+    untested = deployed["real"] is None
+    what = "Prompt to be tested" if untested else "Prompt to use"
+    say(f"{what} (candidate {deployed['candidate']}, {shown}):")
     _say_prompts(say, deployed["prompts"])
+    if untested:
+        say("Whether its gain over the root is real is not known before the run is resumed.")
 
 
 def _say_calls(say: _Lines, told: Mapping[str, Any]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from drpo.texts import counted
+
 Say = Callable[..., None]
 _CHOSEN = (("prompt", "challenger"), ("with_examples", "with_examples"))
 
@@ -17,7 +19,9 @@ def say_alignment(say: Say, told: Mapping[str, Any]) -> None:
     """As far as it has come."""
     found = told["findings"]
     if told["examples"]:
-        say(f"{len(told['examples'])} examples (`--view examples`).")
+        say(f"{counted(len(told['examples']), 'example')} (`--view examples`).")
+    if "examples" in found:
+        say(f"Too long for retrieval.max_tokens, so never shown: {found['examples']['too_long']}.")
     if "select" in found:
         _say_choice(say, found["select"])
     if "confirm" in found:

@@ -1,10 +1,15 @@
-"""Reads the text files that a person names. Does not know what is in them."""
+"""Text files that a person names, and numbers of things. Does not know what is in them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from drpo.graph.errors import BadInput
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 example`, `2 examples`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def read_text(file: str | Path, where: str) -> str:

@@ -31,12 +31,17 @@ def examples(db: Database) -> list[dict[str, Any]]:
 
 
 def deployed(db: Database) -> dict[str, Any] | None:
-    """What an alignment ended in: the challenger if its gain is real, else the root by itself."""
-    found = findings(db).get("confirm")
+    """What an alignment ended in: the challenger if its gain is real, else the root by itself.
+
+    The challenger, too, as long as it is not tested: then `real` is None.
+    """
+    told = findings(db)
+    found = told.get("confirm", told.get("select"))
     if found is None:
         return None
-    real = found["real"]
-    candidate = found["challenger"] if real else ROOT
+    real = found.get("real")
+    stays = real is False
+    candidate = ROOT if stays else found["challenger"]
     texts = db.query(
         "select json_each.key as name, body from candidate, json_each(prompts)"
         " join text on sha256 = json_each.value where candidate.id = ?",
@@ -45,7 +50,7 @@ def deployed(db: Database) -> dict[str, Any] | None:
     return {
         "candidate": candidate,
         "prompts": {row["name"]: row["body"] for row in texts},
-        "with_examples": real and found["with_examples"],
+        "with_examples": found["with_examples"] and not stays,
         "real": real,
     }
 

@@ -57,7 +57,7 @@ LONGEST_BACKOFF_S = 30.0
 """Somebody is waiting for the answer."""
 ROOM = ("max_tokens", "max_completion_tokens")
 """Names under which an asker says how long an answer may be."""
-ANOTHER = "give drpo.load a chat model of LangChain that does, as model="
+ANOTHER = "in Python, drpo.load takes a chat model of LangChain that does, as model="
 THOUGHT = "reasoning_content"
 """Where what a model thought stands beside its answer."""
 

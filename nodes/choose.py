@@ -25,7 +25,7 @@ FIRST_ARM = ARMS * CANDIDATES_PER_SEARCH
 
 
 async def choose(state: AlignmentState, runtime: Runtime[AlignmentContext]) -> AlignmentState:
-    """The challenger: the best mean on `select`, the earlier arm where they tie.
+    """The challenger: the best mean on `select`, the earlier and simpler arm where they tie.
 
     With one arm there is nothing to choose, and nothing to pay for.
     """
@@ -52,7 +52,7 @@ def arms_of(prompts: Sequence[int], *, shown: bool) -> list[Arm]:
     ways = [
         (prompt, with_them)
         for prompt in prompts
-        for with_them in ((True, False) if shown else (False,))
+        for with_them in ((False, True) if shown else (False,))
     ]
     ways += [(ROOT, True)] if shown else []
     return [

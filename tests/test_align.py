@@ -227,6 +227,33 @@ def test_a_budget_stops_it_in_any_stage_and_it_goes_on(aligned: dict[str, Any], 
         assert told[name] == aligned[name]
 
 
+def test_what_is_chosen_and_not_yet_tested_is_told_as_such(
+    aligned: dict[str, Any], here: Here
+) -> None:
+    """Not the best of the search, which may be another."""
+    budget = sum(paid(aligned).values()) - 8
+    assert here("align", *SMALL, f"budget.calls={budget}").returncode == 4
+    shown = here("show").stdout
+    assert "Prompt to be tested" in shown
+    assert "<- chosen" in shown
+    told = json.loads(here("show", "--json").stdout)
+    assert "confirm" not in told["findings"]
+    assert told["deployed"]["candidate"] == told["findings"]["select"]["challenger"]
+    artifact = artifact_of_run(Path(told["path"]))
+    assert dict(artifact.prompts) == told["deployed"]["prompts"]
+    assert artifact.provenance.confirm is None
+
+
+def test_examples_that_nobody_can_be_shown_make_no_arms(tmp_path: Path, here: Here) -> None:
+    """They would be compared with themselves."""
+    told = align(tmp_path / "runs", "retrieval.max_tokens=1")
+    assert [arm["name"] for arm in told["findings"]["confirm"]["arms"]] == [
+        "nothing",
+        "prompt only",
+    ]
+    assert "Too long for retrieval.max_tokens, so never shown: 3." in here("show").stdout
+
+
 POINTS = (
     "after ledger insert",
     "before checkpoint",

@@ -208,6 +208,16 @@ def test_a_script_asks_one_question(here: Here, artifact: Artifact, tmp_path: Pa
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_question_without_words_is_refused(
+    here: Here, artifact: Artifact, tmp_path: Path
+) -> None:
+    """Nobody is asked."""
+    write_artifact(tmp_path / "a.json", artifact)
+    done = here("chat", "a.json", "-m", " ")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "-m: there is nothing to answer in it" in done.stderr
+
+
 def test_lines_of_a_pipe_are_a_conversation(
     here: Here, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ import drpo
 from drpo.aligned import aligned
 from drpo.artifact import Artifact, Confirmed, content_sha256, read_artifact, sealed, write_artifact
 from drpo.export import langchain_template, openai_body
+from drpo.graph.errors import BadInput
 from drpo.preferences import pairs
 from drpo.prompt_page import page_of
 from drpo.provenance import artifact_of_run
@@ -144,6 +145,13 @@ def test_the_page_says_loudly_that_models_were_simulated(made: Artifact) -> None
     page = page_of(made)
     assert "**Simulated.**" in page
     assert "Nothing was confirmed" in page
+
+
+def test_a_run_that_optimized_examples_alone_says_what_it_is_good_for(tmp_path: Path) -> None:
+    """It has no prompt to export."""
+    found = drpo.optimize_blocking("task=examples", "examples.limit=1", runs=tmp_path)
+    with pytest.raises(BadInput, match=r"drpo align retrieval\.path="):
+        artifact_of_run(found.path)
 
 
 def test_the_page_tells_of_a_confirmed_gain(made: Artifact) -> None:

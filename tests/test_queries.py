@@ -104,7 +104,7 @@ def test_queries_from_python_keep_their_reference_answer() -> None:
         ("a.jsonl", b'{"text": "a"}\n{"text": "a"}', "the same query as in line 1"),
         ("a.jsonl", b'{"id": 1, "text": "a"}\n{"id": 1, "text": "b"}', "the same id"),
         ("a.jsonl", b'{"text": ""}', "text"),
-        ("a.jsonl", b'{"txt": "a"}', "line 1"),
+        ("a.jsonl", b'{"query": "a"}', "line 1: there is no field 'query'; allowed are id, text"),
         ("a.jsonl", b'{"text": "\\ud800"}', "line 1"),
         ("a.jsonl", b'{"messages": [{"role": "assistant", "content": "a"}]}', "user's"),
         ("a.jsonl", b'{"text": "' + b"x" * (LONGEST_QUERY + 1) + b'"}', "at most"),

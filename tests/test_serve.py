@@ -301,6 +301,11 @@ async def test_what_a_client_chooses_is_passed_on(
     [
         ({"base_url": "http://elsewhere"}, "base_url"),
         ({"n": 2}, "n"),
+        ({"n": True}, "n"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options"),
+        ({"max_tokens": "9"}, "max_tokens"),
+        ({"temperature": True}, "temperature"),
         ({"temperature": 3}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"tools": [{"type": "web_search"}]}, "tools"),
@@ -320,6 +325,19 @@ async def test_what_nobody_may_choose_is_refused(
         status, said, _ = await post(url, {"messages": HELLO} | sent)
     assert (status, said["error"]["param"]) == (400, parameter)
     assert not server.requests
+
+
+async def test_the_sandbox_keeps_to_the_length_that_a_client_allows(simulated: Artifact) -> None:
+    """And says that there is more."""
+    async with served(simulated) as url:
+        _, whole, _ = await post(url, {"messages": HELLO})
+        _, short, _ = await post(url, {"messages": HELLO, "max_tokens": 5})
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    assert short["choices"][0]["finish_reason"] == "length"
+    assert (
+        short["choices"][0]["message"]["content"] == whole["choices"][0]["message"]["content"][:20]
+    )
+    assert short["usage"]["completion_tokens"] == 5
 
 
 @pytest.mark.parametrize(

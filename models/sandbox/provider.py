@@ -16,6 +16,7 @@ from typing import Any
 from drpo.conf.schema import SandboxSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Message, Role
+from drpo.models.completions import CHARACTERS_PER_TOKEN
 from drpo.models.prices import FREE
 from drpo.models.provider import Call, Completion, Limits
 from drpo.models.sandbox.judge import Judge
@@ -23,8 +24,6 @@ from drpo.models.sandbox.rewarder import Rewarder
 from drpo.models.sandbox.rewriter import Rewriter
 from drpo.models.sandbox.target import Target
 from drpo.models.sandbox.world import dials, world_sha256
-
-CHARACTERS_PER_TOKEN = 4
 
 Answer = Callable[[Sequence[Message], random.Random], str]
 
@@ -56,10 +55,14 @@ class Sandbox:
         """Text `i` is the one that sample index `call.sample + i` has by itself."""
         if self._latency_s > 0:
             await asyncio.sleep(self._latency_s)
-        texts = tuple(self._text(call, call.sample + index) for index in range(call.n))
+        said = [self._text(call, call.sample + index) for index in range(call.n)]
+        texts = tuple(text[: _most_characters(call)] for text in said)
         return Completion(
             texts=texts,
-            finish_reasons=("stop",) * len(texts),
+            finish_reasons=tuple(
+                "stop" if text == whole else "length"
+                for text, whole in zip(texts, said, strict=True)
+            ),
             prompt_tokens=_tokens(turn.content for turn in call.messages),
             completion_tokens=_tokens(texts),
         )
@@ -92,6 +95,10 @@ def _answerer(settings: SandboxSettings, role: Role) -> Answer:
     if role == "rewarder":
         return Rewarder(turned).answer
     return Judge(turned).answer if role == "judge" else Rewriter(turned).answer
+
+
+def _most_characters(call: Call) -> int | None:
+    return None if call.room is None else call.room * CHARACTERS_PER_TOKEN
 
 
 def _tokens(texts: Iterable[str]) -> int:
