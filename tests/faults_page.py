@@ -71,11 +71,13 @@ ROWS: Mapping[str, str] = {
     "B2": "a server that counts no tokens",
     "B3": "a limit in dollars without a price",
     "I1": "an answer or query that gives the judge or rewriter orders",
+    "I2": "an answer or a rationale that plants text into what is deployed",
     "I3": "template syntax and the like in data",
     "I4": "terminal escapes, markup and HTML in what models write",
     "I5": "a file that names code",
     "I6": "an artifact that is damaged, newer or huge",
     "I7": "a key that a provider echoes, or that stands in the settings",
+    "I8": "a server of ours as a way in",
 }
 """What goes wrong, in short, by the row's id."""
 HEAD = """\

@@ -317,7 +317,7 @@ async def test_what_a_client_chooses_is_passed_on(
         ({"messages": [{"role": "root", "content": "x"}]}, "messages"),
     ],
 )
-async def test_what_nobody_may_choose_is_refused(
+async def test_i8_what_nobody_may_choose_is_refused(
     sent: dict[str, Any], parameter: str | None, server: OpenAIServer, simulated: Artifact
 ) -> None:
     """By its name, before anybody is asked."""
@@ -471,7 +471,7 @@ async def test_nobody_is_asked_on_for_a_client_that_went_away(
         await until(lambda: server.in_flight == 0)
 
 
-async def test_a_token_is_wanted_where_there_is_one(simulated: Artifact) -> None:
+async def test_i8_a_token_is_wanted_where_there_is_one(simulated: Artifact) -> None:
     """As any client sends its key; whether the server is there may be asked by everybody."""
     async with served(simulated, token=TOKEN) as url:
         for given in ({}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": TOKEN}):
@@ -500,7 +500,7 @@ async def test_a_token_is_wanted_where_there_is_one(simulated: Artifact) -> None
         ("10.0.0.7", 403),
     ],
 )
-async def test_names_that_lead_to_this_machine_are_no_way_in(
+async def test_i8_names_that_lead_to_this_machine_are_no_way_in(
     host: str, status: int, simulated: Artifact
 ) -> None:
     """A page whose name is made to point to 127.0.0.1 gets nothing."""
@@ -517,7 +517,7 @@ async def test_off_the_loopback_any_name_will_do(simulated: Artifact) -> None:
     assert status == 200
 
 
-async def test_pages_of_other_sites_get_nothing(simulated: Artifact) -> None:
+async def test_i8_pages_of_other_sites_get_nothing(simulated: Artifact) -> None:
     """No leave to ask, and no request that needs none."""
     async with served(simulated) as url, aiohttp.ClientSession() as session:
         origin = {"Origin": "http://evil.example"}
@@ -544,14 +544,14 @@ async def test_nothing_else_is_there(simulated: Artifact) -> None:
                 await client.models.retrieve("gpt-4o")
 
 
-async def test_a_body_has_a_largest_size(simulated: Artifact) -> None:
+async def test_i8_a_body_has_a_largest_size(simulated: Artifact) -> None:
     """Beyond it nothing is read."""
     async with served(simulated, caps=Caps(body_bytes=1000)) as url:
         status, said, _ = await post(url, {"messages": [{"role": "user", "content": "x" * 2000}]})
     assert (status, said["error"]["code"]) == (413, "invalid_request")
 
 
-async def test_so_many_requests_are_answered_at_once(
+async def test_i8_so_many_requests_are_answered_at_once(
     server: OpenAIServer, simulated: Artifact
 ) -> None:
     """One more is told to come again."""
@@ -566,7 +566,7 @@ async def test_so_many_requests_are_answered_at_once(
         assert (await post(url, {"messages": HELLO}))[0] == 200
 
 
-async def test_so_many_requests_are_taken_in_a_minute(simulated: Artifact) -> None:
+async def test_i8_so_many_requests_are_taken_in_a_minute(simulated: Artifact) -> None:
     """The next is told when to come again."""
     async with served(simulated, caps=Caps(per_minute=1)) as url:
         assert (await post(url, {"messages": HELLO}))[0] == 200
@@ -632,7 +632,7 @@ async def test_each_request_can_be_told_of_without_its_texts(simulated: Artifact
         ("0.0.0.0", None, "short", False),
     ],
 )
-def test_off_this_machine_a_token_is_needed(
+def test_i8_off_this_machine_a_token_is_needed(
     host: str,
     variable: str | None,
     token: str | None,
@@ -650,7 +650,7 @@ def test_off_this_machine_a_token_is_needed(
             token_for(host, variable)
 
 
-def test_without_a_token_nothing_listens_elsewhere(
+def test_i8_without_a_token_nothing_listens_elsewhere(
     here: Here, simulated: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line, and exit code 2."""
