@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 
 from drpo.artifact import Artifact
 from drpo.conf.schema import (
+    OF_HEADERS,
     AnyModelSettings,
     EmbeddingServerSettings,
     HFEndpointSettings,
@@ -19,13 +20,15 @@ from drpo.conf.schema import (
     SentenceSettings,
 )
 from drpo.graph.errors import BadInput
-from drpo.models.keys import is_local
+from drpo.models.keys import Served, is_local, variables
 from drpo.models.retrieval import ExampleRetriever
 from drpo.nodes.prompts import JinjaTemplates
 from drpo.nodes.target import Wording
 
 TEMPLATE = "template"
 """By this name a user trusts the templates that an artifact brings."""
+KEYS = ("OPENAI_API_KEY", "HF_TOKEN")
+"""Variables that hold the keys of model servers and nothing else."""
 
 
 def retriever_of(artifact: Artifact) -> ExampleRetriever | None:
@@ -59,16 +62,17 @@ def wording_of(artifact: Artifact, *, own_model: bool = False) -> Wording:
 
 
 def check_trust(artifact: Artifact, trusted: Collection[str], *, own_model: bool) -> None:
-    """Raises BadInput for the first thing that an artifact names and its user does not."""
+    """Raises BadInput for what an artifact names and its user does not."""
     named = [*_of_embedder(artifact), *_of_templates(artifact)]
     if not own_model:
         named += _of_target(artifact.target)
-    for name, what in named:
-        if name not in trusted:
-            raise BadInput(
-                f"the artifact names {what}, and what a file names is used only where you say "
-                f"so: trust {name!r} (in Python trusted=[...], else --trust)"
-            )
+    missing = {name: what for name, what in named if name not in trusted}
+    if missing:
+        raise BadInput(
+            f"the artifact names {' and '.join(missing.values())}, and what a file names is used "
+            f"only where you say so: trust {' and '.join(map(repr, missing))} (in Python "
+            "trusted=[...], else --trust)"
+        )
 
 
 def _of_target(target: AnyModelSettings) -> Iterator[tuple[str, str]]:
@@ -83,7 +87,7 @@ def _of_target(target: AnyModelSettings) -> Iterator[tuple[str, str]]:
         case LocalSettings():
             yield target.model, f"the model {target.model!r} to read into this process"
         case OpenAISettings() | HFEndpointSettings():
-            yield from _of_server(target.base_url)
+            yield from _of_server(target)
         case _:
             pass
 
@@ -96,15 +100,19 @@ def _of_embedder(artifact: Artifact) -> Iterator[tuple[str, str]]:
         case SentenceSettings():
             yield embedder.model, f"the model {embedder.model!r} to read into this process"
         case EmbeddingServerSettings():
-            yield from _of_server(embedder.base_url)
+            yield from _of_server(embedder)
         case _:
             pass
 
 
-def _of_server(address: str | None) -> Iterator[tuple[str, str]]:
+def _of_server(settings: Served) -> Iterator[tuple[str, str]]:
     """A key and all that is asked would go to a server of the artifact's choice."""
+    address = settings.base_url
     if address is not None and not is_local(address):
         yield address, f"the server {address}"
+    for name in variables(settings):
+        if name not in KEYS and not name.startswith(OF_HEADERS):
+            yield name, f"the environment variable {name}, whose value its server would be sent"
 
 
 def _of_templates(artifact: Artifact) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -63,7 +64,8 @@ class Stages:
         self._whole = whole
         self._retrieving = retrieving
         self._watch = watch
-        self._rows = AlignmentRows(searcher.store)
+        reused = settings.ledger.reuse
+        self._rows = AlignmentRows(searcher.store, None if reused is None else Path(reused))
 
     async def align(self) -> None:
         """From stage to stage, as far as they are not over."""

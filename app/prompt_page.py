@@ -84,8 +84,8 @@ def _confirmed(found: Confirmed) -> str:
         said += " That is **no real gain**, so the prompt is the one that the search began with."
     if found.exploratory:
         said += (
-            " **Exploratory:** these queries had been used for a test before, so this p says less "
-            "than it seems to."
+            " **Exploratory:** some of these queries, or all, had been used for a test before, so "
+            "this p says less than it seems to."
         )
     return said
 

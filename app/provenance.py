@@ -29,7 +29,7 @@ from drpo.checkpoints.findings import deployed, findings
 from drpo.checkpoints.reader import summary
 from drpo.checkpoints.rows import dumps, query_of, query_row
 from drpo.checkpoints.runs import END, find_run, is_file, reading, stored_examples
-from drpo.conf.schema import FROM_ENVIRONMENT, Settings
+from drpo.conf.schema import FROM_ENVIRONMENT, OF_HEADERS, Settings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES, Example
 from drpo.nodes.prompts import JinjaTemplates
@@ -196,4 +196,4 @@ def shareable(values: Any) -> Any:
 def _reference(header: str, value: str) -> str:
     if value.startswith(FROM_ENVIRONMENT):
         return value
-    return f"{FROM_ENVIRONMENT}DRPO_HEADER_{re.sub(r'[^A-Z0-9]', '_', header.upper())}"
+    return f"{FROM_ENVIRONMENT}{OF_HEADERS}{re.sub(r'[^A-Z0-9]', '_', header.upper())}"

@@ -70,8 +70,8 @@ def _say_confirmation(say: Say, found: Mapping[str, Any]) -> None:
     say(f"{'A real gain' if found['real'] else 'No real gain: the root stays'}.")
     if found["exploratory"]:
         say(
-            f"EXPLORATORY: these queries were used to confirm a gain before, so often: "
-            f"{found['reading'] - 1}. The test proves less than it says."
+            f"EXPLORATORY: some of these queries, or all, were used to confirm a gain before, in "
+            f"{counted(found['reading'] - 1, 'other run')}. The test proves less than it says."
         )
     interval = "no interval, too few queries differ"
     if found["low"] is not None:

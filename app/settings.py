@@ -278,6 +278,8 @@ def _first_problem(error: ValidationError) -> str:
         return _one_line(message)
     if place.endswith(SECRETIVE):
         return f"{place}: {message}"
+    if isinstance(first["input"], dict):
+        return f"{place}: {message}"
     given = repr(first["input"])[:LONGEST_SHOWN]
     return f"{place}: {message}, not {given}"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from drpo.checkpoints.rows import EXAMPLES, dumps, example_rows, now
@@ -33,8 +34,10 @@ _ADD_ARM_CANDIDATE = (
 class AlignmentRows:
     """Of one run."""
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: RunStore, reused: Path | None = None) -> None:
+        """`reused` is the run whose answers this one takes."""
         self._store = store
+        self._reused = reused
 
     async def examples(self) -> list[Example]:
         """To show to the target, in order."""
@@ -105,7 +108,7 @@ class AlignmentRows:
         rows = await self._store.read("select number from reading")
         if rows:
             return int(rows[0][0])
-        number = await asyncio.to_thread(readings_beside, self._store.file, queries_sha256) + 1
+        number = await asyncio.to_thread(readings_beside, self._store.file, self._reused) + 1
         row = (number, "confirm", queries_sha256, now())
         await self._store.write(("insert into reading values (?, ?, ?, ?)", [row]))
         return number

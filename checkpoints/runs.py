@@ -252,19 +252,26 @@ def run_paths(folder: Path, prefix: str = "") -> Sequence[Path]:
     return run_files(folder, prefix).runs
 
 
-def readings_beside(run: Path, queries_sha256: str) -> int:
-    """How often other runs of its folder have read the same queries of `confirm`.
+def readings_beside(run: Path, reused: Path | None = None) -> int:
+    """How many other runs have read some of its queries of `confirm`.
 
-    A file that cannot be read does not count.
+    Of its folder, and the one whose answers it reuses. A file that cannot be read does not count.
     """
+    with reading(run) as db:
+        mine = _confirm_queries(db)
+    paths = {path.resolve() for path in (*run_paths(run.parent), reused) if path is not None}
     count = 0
-    for path in run_paths(run.parent):
-        if path.name == run.name:
-            continue
+    for path in paths - {run.resolve()}:
         with suppress(BadInput), reading(path) as db:
-            if "reading" in db.table_names():
-                count += db["reading"].count_where("queries_sha256 = ?", [queries_sha256])
+            if "reading" in db.table_names() and db["reading"].count:
+                count += not mine.isdisjoint(_confirm_queries(db))
     return count
+
+
+def _confirm_queries(db: Database) -> set[str]:
+    return {
+        row["messages"] for row in db.query("select messages from query where part = 'confirm'")
+    }
 
 
 def remove_run(path: Path) -> None:

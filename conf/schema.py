@@ -61,6 +61,8 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|credential", re.IGNORECASE)
 FROM_ENVIRONMENT = "env:"
 """How a header's value begins that is the name of an environment variable."""
+OF_HEADERS = "DRPO_HEADER_"
+"""So begin the names of variables that hold nothing but the value of a header."""
 
 
 def _plain(headers: dict[str, str]) -> dict[str, str]:

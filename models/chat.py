@@ -50,7 +50,7 @@ from drpo.models.providers import open_provider
 from drpo.models.thinking import Aloud, apart
 
 T = TypeVar("T")
-Streaming = tuple[ChatGenerationChunk | None, AsyncGenerator[ChatGenerationChunk]]
+Streaming = tuple[ChatGenerationChunk, AsyncGenerator[ChatGenerationChunk]]
 """The first bit, and the others."""
 
 LONGEST_BACKOFF_S = 30.0
@@ -160,16 +160,16 @@ class RoleChat(BaseChatModel):
         async def once(without: Collection[str]) -> Streaming:
             if call.stop and "stop" in without:
                 # Where the answer has to end is known when there is all of it.
-                return None, self._whole(messages, stop, given)
-            bits = provider.stream(messages, call, more, without)
-            return await anext(bits, None), bits
+                bits = self._whole(messages, stop, given)
+            else:
+                bits = provider.stream(messages, call, more, without)
+            return await anext(bits), bits
 
         first, source = await self._patiently(provider, _Asked(messages, call, more), once)
         aloud = Aloud()
         try:
             async with aclosing(source) as bits:
-                if first is not None:
-                    yield _less_thinking(first, aloud)
+                yield _less_thinking(first, aloud)
                 async for bit in bits:
                     yield _less_thinking(bit, aloud)
         except TransportError as problem:

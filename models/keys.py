@@ -52,6 +52,13 @@ def header_values(settings: Served) -> dict[str, str]:
     return values
 
 
+def variables(settings: Served) -> list[str]:
+    """Of the environment, whose values the server is sent."""
+    headers = settings.headers.values()
+    named = [each for each in headers if each.startswith(FROM_ENVIRONMENT)]
+    return [settings.api_key_env, *(each.removeprefix(FROM_ENVIRONMENT) for each in named)]
+
+
 def secrets_of(settings: Served) -> tuple[str, ...]:
     """What no message may hold: the key, and the headers that are read from the environment."""
     values, shown = header_values(settings), settings.headers

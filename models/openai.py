@@ -49,6 +49,7 @@ from drpo.models.turns import merged_turns, one_text, storable, turns_of
 ROOM_FOR_TEXT = 1024
 """Tokens of a text to continue where the settings name none: the protocol's own default is 16."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+NO_CHOICES = "the server's reply has no choices"
 THINKING = ("reasoning_content", "reasoning")
 """Where servers put what a model thought, beside its answer."""
 
@@ -169,7 +170,10 @@ class OpenAIProvider:
         options = self._options(call, more, without)
         with self._explaining(options):
             async with asyncio.timeout(self._settings.timeout_s):
-                return await self._model.answer(self._turns(turns, without), **options)
+                result = await self._model.answer(self._turns(turns, without), **options)
+        if not result.generations:
+            raise TransportError(NO_CHOICES, retry=True)
+        return result
 
     async def stream(
         self,
@@ -180,11 +184,14 @@ class OpenAIProvider:
     ) -> AsyncGenerator[ChatGenerationChunk]:
         """The same bit by bit; the request says `stream` and nothing else beside."""
         options = self._options(call, more, without)
-        source = self._model.stream(self._turns(turns, without), **options)
+        source, heard = self._model.stream(self._turns(turns, without), **options), False
         with self._explaining(options):
             async with aclosing(source) as bits:
                 async for bit in bits:
+                    heard = True
                     yield bit
+        if not heard:
+            raise TransportError(NO_CHOICES, retry=True)
 
     @contextmanager
     def _explaining(self, options: Mapping[str, Any]) -> Iterator[None]:
@@ -251,7 +258,7 @@ def completion_of(
     """What langchain-openai made of a reply, as the ledger wants it."""
     generations = result.generations[0] if result.generations else []
     if not generations:
-        raise TransportError("the server's reply has no choices", retry=True)
+        raise TransportError(NO_CHOICES, retry=True)
     usage = (result.llm_output or {}).get("token_usage") or {}
     told = [generation.generation_info or {} for generation in generations]
     return Completion(
@@ -356,11 +363,16 @@ class _Text:
 
     async def answer(self, turns: Sequence[BaseMessage], **options: Any) -> ChatResult:
         result = await self._model.agenerate([_joined(turns)], **options)
-        [generation] = result.generations[0]
         usage = (result.llm_output or {}).get("token_usage") or {}
-        message = AIMessage(generation.text, usage_metadata=_usage(usage))
-        info = generation.generation_info
-        return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
+        return ChatResult(
+            generations=[
+                ChatGeneration(
+                    message=AIMessage(each.text, usage_metadata=_usage(usage)),
+                    generation_info=each.generation_info,
+                )
+                for each in result.generations[0]
+            ]
+        )
 
     async def stream(
         self, turns: Sequence[BaseMessage], **options: Any

@@ -95,10 +95,12 @@ def explained(
         return too_late(settings.timeout_s)
     if not isinstance(error, openai.APIError):
         return TransportError(f"the server's reply cannot be used: {text}", retry=True)
-    if not isinstance(error, openai.APIStatusError):
+    if isinstance(error, openai.APIConnectionError):
         said = f"cannot reach the server: {cleaned(away or text, secrets)}"
-        reached = not isinstance(error, openai.APIConnectionError)
-        return TransportError(said, retry=True, reached=reached)
+        return TransportError(said, retry=True, reached=False)
+    if not isinstance(error, openai.APIStatusError):
+        # In the middle of a stream that began well.
+        return TransportError(f"the server says: {text}", retry=True)
     answer = Said(
         status=error.status_code,
         words=words,

@@ -56,8 +56,10 @@ class Portal:
             while (item := await self.arun(pulled.next())) is not _END:
                 yield item
         finally:
+            # Not awaited: where an event loop ends, it closes all generators at once, and who waits
+            # for another one is in its way.
             if not self._closed:
-                await self.arun(pulled.close())
+                self._submit(pulled.close())
 
     async def hold(self, manager: AbstractAsyncContextManager[T]) -> T:
         """Its value, open until the portal is closed; from inside the loop.

@@ -203,7 +203,7 @@ def smallest_gain(queries: int, spread: float, min_gain: float) -> float | None:
     t(q) is the quantile of Student's distribution with n - 1 degrees of freedom, and a the share of
     sign assignments that may do as well: the largest multiple of 2 to the power of -n up to 0.05,
     0.0405 where signs are drawn. With 5 queries every one has to gain. None where not even that is
-    enough.
+    enough, or where no gain is as large.
     """
     if queries < FEWEST_QUERIES:
         return None
@@ -213,8 +213,8 @@ def smallest_gain(queries: int, spread: float, min_gain: float) -> float | None:
         threshold = spread * NormalDist().inv_cdf(_AIM ** (1 / queries)) - margin
     else:
         threshold = _student(1 - _level(queries), queries - 1) * error
-    gain = max(threshold, min_gain) + margin + _STEP / queries
-    return math.ceil(100 * gain - _TINY) / 100
+    gain = math.ceil(100 * (max(threshold, min_gain) + margin + _STEP / queries) - _TINY) / 100
+    return gain if gain <= HIGHEST_SCORE - LOWEST_SCORE else None
 
 
 def _level(queries: int) -> float:

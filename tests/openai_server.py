@@ -30,7 +30,11 @@ from aiohttp import web
 
 Role = Literal["target", "rewarder", "judge", "rewriter", "embedder"]
 Profile = Literal["mixed", "rewrite", "skip"]
-Kind = Literal["status", "html", "garbage", "error200", "reset", "cut", "empty", "hang", "stall"]
+Kind = Literal[
+    "status", "html", "garbage", "error200", "reset", "cut", "empty", "hang", "stall", "event"
+]
+IN_STREAMS = ("cut", "stall", "event")
+"""What may happen in the middle of one."""
 
 ROLES: tuple[Role, ...] = ("target", "rewarder", "judge", "rewriter")
 """Of the search; what is asked for vectors is no chat model."""
@@ -236,7 +240,8 @@ class OpenAIServer:
         `status` answers with an error object, `error200` with one and status 200, `html` with 200
         and a web page, `garbage` with broken JSON, `reset` drops the connection, `cut` in the
         middle of the answer, `empty` answers without choices, `hang` never answers, `stall` stops
-        in the middle of a stream. `headers` are added to the reply where there is one.
+        in the middle of a stream, `event` ends it with an error. `headers` are added to the reply
+        where there is one.
         """
         self._faults.append(
             Fault(
@@ -353,7 +358,7 @@ class OpenAIServer:
             remaining = at + self._latency_s - time.monotonic()
             if remaining > 0:
                 await asyncio.sleep(remaining)
-            if fault is not None and fault.kind in ("cut", "stall") and body.get("stream"):
+            if fault is not None and fault.kind in IN_STREAMS and body.get("stream"):
                 return await self._break_off(request, fault, payload)
             if fault is not None:
                 return await self._fail(request, fault, asked, payload)
@@ -438,6 +443,9 @@ class OpenAIServer:
             await response.write(f"data: {json.dumps(event)}\n\n".encode())
         if fault.kind == "stall":
             await self._closing.wait()
+        elif fault.kind == "event":
+            error = {"error": {"message": fault.message, "code": fault.code}}
+            await response.write(f"data: {json.dumps(error)}\n\n".encode())
         elif request.transport is not None:
             request.transport.abort()
         return response

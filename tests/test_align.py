@@ -157,8 +157,19 @@ def test_the_same_confirm_queries_a_second_time_are_exploratory(tmp_path: Path, 
     again = align(runs, *quick, "search.rewrites=1")["findings"]["confirm"]
     assert (again["reading"], again["exploratory"]) == (2, True)
     assert "EXPLORATORY" in here("show").stdout
-    other = align(runs, *quick, "seed=5")["findings"]["confirm"]
+    other = align(runs, *quick, "data.path=builtin:held_out")["findings"]["confirm"]
     assert (other["reading"], other["exploratory"]) == (1, False)
+
+
+def test_confirm_queries_of_which_some_were_read_are_exploratory(tmp_path: Path) -> None:
+    """A few more or less make no unseen ones; nor does another folder whose answers are reused."""
+    runs, quick = tmp_path / "runs", ("examples.limit=0", "validation.challengers=1")
+    first = align(runs, *quick)
+    fewer = align(runs, *quick, "validation.confirm=0.2")["findings"]["confirm"]
+    assert fewer["queries"] < first["findings"]["confirm"]["queries"]
+    assert fewer["exploratory"] is True
+    again = align(tmp_path / "elsewhere", *quick, f"ledger.reuse={first['path']}")
+    assert again["findings"]["confirm"]["exploratory"] is True
 
 
 def test_where_nothing_has_an_effect_the_root_stays(tmp_path: Path, here: Here) -> None:

@@ -274,6 +274,8 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "folder": ({"provider": "huggingface", "model": "/tmp/evil"}, "/tmp/evil"),
     "hub": ({"provider": "huggingface", "model": "evil/weights"}, "evil/weights"),
     "server": (OPENAI | {"base_url": "https://evil.example/v1"}, "https://evil.example/v1"),
+    "variable of a header": (OPENAI | {"headers": {"X-A": "env:HOME"}}, "HOME"),
+    "variable of a key": (OPENAI | {"api_key_env": "DATABASE_URL"}, "DATABASE_URL"),
     "endpoint": (
         {"provider": "hf_endpoint", "base_url": "http://10.0.0.7:80"},
         "http://10.0.0.7:80",

@@ -196,6 +196,7 @@ def test_the_smallest_gain_is_found(queries: int, spread: float) -> None:
 def test_four_queries_can_show_no_gain() -> None:
     """Whatever it is."""
     assert smallest_gain(4, 0.8, 0.1) is None
+    assert smallest_gain(100, 0.8, 4.0) is None
 
 
 def test_more_queries_show_smaller_gains_but_none_below_the_least() -> None:

@@ -386,6 +386,9 @@ ERRORS: list[tuple[Kind, int, str, int, str]] = [
     ("status", 400, "maximum context length is 8192 tokens", 400, "context_length_exceeded"),
     ("status", 422, "no such thing", 400, "invalid_request"),
     ("garbage", 200, "", 502, "upstream_failed"),
+    ("empty", 200, "", 502, "upstream_failed"),
+    ("html", 200, "", 502, "upstream_failed"),
+    ("error200", 200, "broken", 502, "upstream_failed"),
     ("reset", 0, "", 503, "upstream_away"),
 ]
 
@@ -403,8 +406,6 @@ async def test_what_goes_wrong_upstream_has_a_status_of_its_own(
     simulated: Artifact,
 ) -> None:
     """One line without the key; with the time to wait, where waiting helps."""
-    if kind == "garbage" and streams:
-        pytest.skip("half an event is no event")
     server.fail_next(status=status, kind=kind, message=message, headers={"Retry-After": "7"})
     async with served(on(server, simulated)) as url:
         got, said, headers = await post(url, {"messages": HELLO, "stream": streams})
@@ -427,11 +428,14 @@ async def test_a_server_that_is_away_is_named_as_such(
     assert headers["Retry-After"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("kind", "says"), [("cut", "cannot reach the server"), ("event", "the server says: overloaded")]
+)
 async def test_a_stream_that_breaks_off_ends_with_an_error(
-    server: OpenAIServer, simulated: Artifact
+    kind: Kind, says: str, server: OpenAIServer, simulated: Artifact
 ) -> None:
     """Which the client raises, after the bits that came."""
-    server.fail_next(kind="cut")
+    server.fail_next(kind=kind, message="overloaded")
     said: list[str | None] = []
 
     async def listen(client: openai.AsyncOpenAI) -> None:
@@ -441,7 +445,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error(
             said.append(bit.choices[0].delta.content)  # noqa: PERF401 - see above
 
     async with served(on(server, simulated)) as url, client_of(url) as client:
-        with pytest.raises(openai.APIError, match="the server"):
+        with pytest.raises(openai.APIError, match=says):
             await listen(client)
     assert any(said)
 
