@@ -53,7 +53,7 @@ Trust = Annotated[
 Unasked = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")]
 DEFAULT_RUNS = Path("runs")
 WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
-VERBS = "init optimize align estimate resume fork replay runs show export chat serve doctor rm"
+VERBS = "init optimize align estimate resume fork replay runs show export report view chat serve doctor rm"
 
 
 @app.command()
@@ -444,11 +444,12 @@ def serve(
     with starting():
         from drpo import serve as serving
         from drpo.aligned import aligned
+        from drpo.loopback import Caps, token_for
         from drpo.provenance import artifact_named
         from drpo.render import plain
 
         read_env()
-        token = serving.token_for(host, token_env)
+        token = token_for(host, token_env, verb="serve")
         model = aligned(artifact_named(artifact, runs, say=_complain), trusted=trust or ())
 
     def heard(url: str) -> None:
@@ -460,10 +461,70 @@ def serve(
         host=host,
         port=port,
         token=token,
-        caps=serving.Caps(in_flight=in_flight, per_minute=per_minute),
+        caps=Caps(in_flight=in_flight, per_minute=per_minute),
         heard=heard,
         say=_complain if verbose else None,
     )
+    typer.echo("stopped")
+
+
+@app.command()
+def report(
+    run: Run = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Where to; else RUN.html, here."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Write a run as one HTML file to look into: tree, prompts, verdicts, calls, costs."""
+    from drpo.checkpoints.runs import find_run
+    from drpo.explorer.report import report as made
+    from drpo.texts import write_text
+
+    path = find_run(runs, run, say=_complain)
+    to = out or Path(f"{path.stem[:8]}.html")
+    write_text(to, made(path), force=force)
+    typer.echo(f"Wrote {to}: open it in a browser; it needs no network.")
+
+
+@app.command()
+def view(
+    run: Run = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; off this machine, it takes a token.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")
+    ] = 8001,
+    token_env: Annotated[
+        str | None,
+        typer.Option(
+            "--token-env",
+            metavar="NAME",
+            help="The variable with the token that the page asks for; else DRPO_VIEW_TOKEN.",
+        ),
+    ] = None,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Look into the runs of the folder in a browser, also while they go on; changes nothing."""
+    with starting():
+        from drpo.checkpoints.runs import find_run
+        from drpo.explorer.server import Viewed
+        from drpo.loopback import is_local_address, listening, token_for, until_stopped
+
+        read_env()
+        token = token_for(host, token_env, verb="view")
+        # Without a run the newest is shown, also one that is yet to be made.
+        place = "" if run is None else f"#{find_run(runs, run).stem[:8]}"
+        viewed = Viewed(runs, token=token, local=is_local_address(host))
+
+    def heard(url: str) -> None:
+        asks = "" if token is None else "; it asks for the token"
+        typer.echo(f"{url}/{place} shows the runs of {str(runs)!r}{asks}; Ctrl-C ends it")
+
+    until_stopped(listening(viewed.application(), host, port), heard)
     typer.echo("stopped")
 
 
