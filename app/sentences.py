@@ -72,8 +72,7 @@ class Piece:
 
 def sentences(text: str) -> list[str]:
     """In order, each on one line, with the mark of its bullet; what has no word is none."""
-    found = [each for line in _lines(text) for each in _of_line(line)]
-    return [each for each in found if words(each)]
+    return [each for line in _lines(text) for each in _of_line(line)]
 
 
 def match(before: Sequence[str], after: Sequence[str]) -> list[Pair]:
@@ -101,7 +100,12 @@ def match(before: Sequence[str], after: Sequence[str]) -> list[Pair]:
 
 def same(one: str, other: str) -> bool:
     """Whether two sentences differ in nothing but white space and the mark of a bullet."""
-    return _bare(one) == _bare(other)
+    return bare(one) == bare(other)
+
+
+def bare(sentence: str) -> str:
+    """Its identity: without the mark of a bullet, white space apart."""
+    return " ".join(sentence[_mark(sentence) :].split())
 
 
 @lru_cache(maxsize=65_536)
@@ -120,7 +124,7 @@ def likeness(one: str, other: str) -> float:
 
 def pieces(before: str, after: str) -> list[Piece]:
     """A changed sentence word by word: what was kept, removed, brought."""
-    old, new = _tokens(_bare(before)), _tokens(_bare(after))
+    old, new = _tokens(bare(before)), _tokens(bare(after))
     found: list[Piece] = []
     for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag == "equal":
@@ -134,16 +138,12 @@ def pieces(before: str, after: str) -> list[Piece]:
 @lru_cache(maxsize=65_536)
 def words(text: str) -> tuple[str, ...]:
     """In order, in small letters."""
-    found = _TOKEN.findall(_bare(text).casefold())
+    found = _TOKEN.findall(bare(text).casefold())
     return tuple(each for each in found if any(map(str.isalnum, each)))
 
 
 def _tokens(text: str) -> list[str]:
     return _TOKEN.findall(text)
-
-
-def _bare(sentence: str) -> str:
-    return " ".join(sentence[_mark(sentence) :].split())
 
 
 def _mark(line: str) -> int:
@@ -166,14 +166,16 @@ def _lines(text: str) -> list[str]:
     return joined
 
 
-def _of_line(line: str) -> list[str]:
+@lru_cache(maxsize=65_536)
+def _of_line(line: str) -> tuple[str, ...]:
+    # Prompts of one run have most of their lines in common.
     found: list[str] = []
     start = 0
     for end in _END.finditer(line, _mark(line)):
         if not _goes_on(line[start : end.start()], end[0].rstrip(), line[end.end() :]):
             found.append(line[start : end.end()].strip())
             start = end.end()
-    return [*found, line[start:].strip()]
+    return tuple(each for each in (*found, line[start:].strip()) if words(each))
 
 
 def _goes_on(said: str, mark: str, rest: str) -> bool:
@@ -189,10 +191,10 @@ def _equal(before: Sequence[str], after: Sequence[str]) -> dict[int, int]:
     """Place after to place before, of the sentences that stayed; repeated ones in order."""
     places: dict[str, list[int]] = {}
     for at, sentence in enumerate(before):
-        places.setdefault(_bare(sentence), []).append(at)
+        places.setdefault(bare(sentence), []).append(at)
     partner: dict[int, int] = {}
     for at, sentence in enumerate(after):
-        free = places.get(_bare(sentence))
+        free = places.get(bare(sentence))
         if free:
             partner[at] = free.pop(0)
     return partner
