@@ -6,6 +6,7 @@ LangGraph. The words are those of docs/concepts.md.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -249,6 +250,11 @@ class Decision:
     """Index of the rewrite among its parent's; -1 where the decision is about the candidate."""
     action: str
     reason: str
+
+
+def folded(aspect: str) -> str:
+    """An aspect's name as its identity: `critical thinking` and `Critical-Thinking` are one."""
+    return re.sub(r"[\W_]+", "", aspect).casefold()
 
 
 def is_root(candidate: int) -> bool:
