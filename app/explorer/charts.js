@@ -1,7 +1,7 @@
 // Small charts as SVG. All points of a kind are one path, so that thousands of them are one element.
 
 const SVG = "http://www.w3.org/2000/svg";
-const PLOT = { width: 1000, height: 240, left: 44, right: 12, top: 14, bottom: 30 };
+const PLOT = { width: 1000, height: 240, left: 60, right: 12, top: 14, bottom: 30 };
 const ROLES = ["target", "judge", "rewriter", "rewarder"];
 
 function svg(name, attributes = {}, ...children) {

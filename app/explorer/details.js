@@ -52,8 +52,8 @@ function figures(one, told) {
   const sum = (name) => calls.reduce((total, call) => total + (call[name] ?? 0), 0);
   const unknown = calls.some((call) => call.cost_usd === null);
   const shown = [
-    ["reward here", value(one.reward)],
-    [`path value, mean of ${plural(one.path_count, "reward")}`, value(one.path_value)],
+    ["reward", value(one.reward)],
+    [`path value (of ${count(one.path_count)})`, value(one.path_value)],
     ["calls", count(calls.length)],
     ["tokens", count(sum("prompt_tokens") + sum("completion_tokens"))],
     ["cost", unknown ? "unknown" : dollars(sum("cost_usd"))],

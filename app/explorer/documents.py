@@ -14,6 +14,7 @@ from typing import Any
 from drpo.checkpoints import details, reader
 from drpo.checkpoints.runs import reading, run_files
 from drpo.graph.errors import BadInput
+from drpo.insights import insights
 from drpo.sentences import match, pieces, sentences
 
 Document = dict[str, Any]
@@ -121,5 +122,16 @@ def sentence_index(path: Path) -> Document:
     return {"sentences": list(places), "candidates": found}
 
 
-MORE: Mapping[str, Callable[[Path], Document]] = {"sentences": sentence_index}
+MORE: Mapping[str, Callable[[Path], Document]] = {
+    "sentences": sentence_index,
+    "insights": lambda path: insights([path]),
+}
 """Documents of a run that are read when they are asked for, by name."""
+
+
+def more(path: Path, name: str) -> Document:
+    """One of them; what a run cannot have yet is told in its place."""
+    try:
+        return MORE[name](path)
+    except BadInput as error:
+        return {"error": str(error)}

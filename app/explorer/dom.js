@@ -111,7 +111,8 @@ function table(heads, rows, limit = 400) {
   const body = el("tbody");
   paged(body, rows, (row) => el("tr", {}, row.map((cell, at) => el("td", kind(at), cell ?? "–"))), limit);
   return el("div", { class: "wide" }, el("table", { class: "figures-table" },
-    el("thead", {}, el("tr", {}, heads.map((head, at) => el("th", kind(at), head)))), body));
+    heads.some(isShown) && el("thead", {}, el("tr", {}, heads.map((head, at) => el("th", kind(at), head)))),
+    body));
 }
 
 const count = (value) => Math.round(value).toLocaleString("en");
@@ -127,6 +128,7 @@ function dollars(cost) {
 
 function seconds(took) {
   if (took === null || took === undefined) return "–";
+  if (took === 0) return "0 s";
   if (took >= 120) return `${(took / 60).toFixed(1)} min`;
   return took >= 0.1 ? `${took.toFixed(1)} s` : `${(took * 1000).toFixed(took < 0.01 ? 1 : 0)} ms`;
 }

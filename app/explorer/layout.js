@@ -4,6 +4,7 @@
 const GAP = 18;
 const LEAST_STEP = 64;
 const MOST_STEP = 520;
+const MOST_HIGHER = 3;
 
 class Layout {
   // `tree` is the overview's, column by column; `search` the number of the one to lay out.
@@ -47,10 +48,10 @@ class Layout {
   place(shape) {
     for (let level = 0; level < this.columns.length; level += 1) {
       const column = this.columns[level];
-      for (const node of level > 0 ? this.columns[level - 1] : []) {
+      this.spread(column);
+      for (const node of column) {
         for (const child of this.children[node]) this.column(this.level(child)).push(child);
       }
-      this.spread(column);
     }
     let top = Infinity;
     let bottom = -Infinity;
@@ -63,9 +64,13 @@ class Layout {
     const wanted = (Math.max(this.height, 1) * shape) / steps;
     this.step = Math.min(MOST_STEP, Math.max(LEAST_STEP, wanted));
     this.width = this.step * (this.columns.length - 1);
+    // A tree that is long and low takes some of the room above and below it.
+    const higher = Math.min(MOST_HIGHER, Math.max(1, this.width / shape / Math.max(1, this.height)));
+    this.height *= higher;
+    this.gap = GAP * higher;
     for (let node = 0; node < this.size; node += 1) {
       this.x[node] = this.level(node) * this.step;
-      this.y[node] -= top;
+      this.y[node] = (this.y[node] - top) * higher;
     }
   }
 

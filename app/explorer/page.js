@@ -119,7 +119,11 @@ async function openCandidate(id) {
   }
   if (state.candidate === null && state.tab !== "tree" && $("details").hidden && !$("panel").childElementCount) await openTab("tree");
   state.candidate = id;
+  const wasHidden = $("details").hidden;
+  $("details").hidden = false;
   tree.choose(id);
+  // With less room the tree moves; what was chosen stays in sight.
+  if (wasHidden) requestAnimationFrame(() => requestAnimationFrame(() => tree.choose(state.candidate)));
   await renderCandidate(id);
   return say(`Candidate ${id}, level ${run.tree.level[run.tree.id.indexOf(id)]}`);
 }
@@ -129,10 +133,7 @@ async function renderCandidate(id, { keep = false } = {}) {
   const made = await attempt(async () => details(state.run, await documents.candidate(state.run.run, id)));
   if (state.candidate !== id) return;
   box.replaceChildren(...[made].flat(Infinity).filter(isShown).map(asNode));
-  const wasHidden = box.hidden;
-  box.hidden = false;
   if (!keep) box.scrollTop = 0;
-  if (wasHidden) requestAnimationFrame(() => tree.choose(state.candidate));
 }
 
 function closeCandidate() {

@@ -12,7 +12,7 @@ import re
 from functools import cache
 from importlib.resources import files
 
-SCRIPTS = ("dom", "source", "layout", "tree", "paint", "charts", "details", "panels", "page")
+SCRIPTS = ("dom", "source", "layout", "tree", "paint", "charts", "details", "panels", "reasons", "page")
 """In the order in which they stand in the page."""
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _IN_HTML = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}

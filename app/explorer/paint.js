@@ -41,7 +41,7 @@ function paintColumns({ layout, view, canvas, pen, run, search }, ink) {
   pen.textAlign = "center";
   const left = extended * step + view.x - step / 2;
   if (layout.columns.length > extended) {
-    pen.fillStyle = ink("warn-wash");
+    pen.fillStyle = ink("band");
     const width = (layout.columns.length - extended) * step;
     pen.fillRect(left, 0, width, canvas.clientHeight);
     pen.fillStyle = ink("warn");
@@ -96,7 +96,8 @@ function stroke(pen, path, colour, width) {
 
 function paintNodes(tree, seen, ink) {
   const { layout, pen, view, range, found } = tree;
-  const radius = Math.min(11, Math.max(LEAST_RADIUS, 6 * view.scale));
+  const room = Math.min(layout.gap, layout.step / 2.2) * view.scale;
+  const radius = Math.min(11, Math.max(LEAST_RADIUS, 0.34 * room));
   const small = radius < 2.6;
   const rim = ink("ink");
   const hollow = ink("paper");
@@ -117,7 +118,7 @@ function paintNodes(tree, seen, ink) {
   }
   pen.globalAlpha = 1;
   paintRings(tree, radius, ink);
-  if (layout.size && view.scale > 0.9) paintLabels(tree, seen, radius, ink);
+  if (radius > 5.5 && layout.step * view.scale > 60) paintLabels(tree, seen, radius, ink);
 }
 
 function mark(layout, node) {
@@ -170,7 +171,7 @@ function paintRings(tree, radius, ink) {
     pen.fillStyle = ink("ink");
     pen.font = `${Math.round(Math.max(13, radius * 1.8))}px system-ui, sans-serif`;
     pen.textAlign = "center";
-    pen.fillText("★", x, y - Math.max(radius, 4) - 5);
+    haloed(pen, "★", x, y - Math.max(radius, 4) - 5, ink("ground"));
   }
   if (over !== null && over < layout.size) ring(over, ink("soft"), 1.5, 3.5);
   if (chosen !== null && chosen < layout.size) ring(chosen, ink("accent"), 2.5, 4);
@@ -181,12 +182,21 @@ function paintLabels(tree, seen, radius, ink) {
   pen.font = "11px system-ui, sans-serif";
   pen.textAlign = "left";
   pen.fillStyle = ink("soft");
-  const far = view.scale > 1.6 && layout.step * view.scale > 110;
+  const far = layout.step * view.scale > 110;
   for (const node of seen) {
     const [x, y] = tree.screen(node);
     const said = far && layout.of("value", node) !== null ? `  ${value(layout.of("value", node), 2)}` : "";
-    pen.fillText(`${layout.id(node) % PER_SEARCH}${said}`, x + radius + 5, y + 4);
+    haloed(pen, `${layout.id(node) % PER_SEARCH}${said}`, x + radius + 5, y + 4, ink("ground"));
   }
+}
+
+// Words that can be read across the lines behind them.
+function haloed(pen, text, x, y, ground) {
+  pen.lineWidth = 3;
+  pen.lineJoin = "round";
+  pen.strokeStyle = ground;
+  pen.strokeText(text, x, y);
+  pen.fillText(text, x, y);
 }
 
 // The scale of the path values, and the shapes.

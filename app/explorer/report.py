@@ -56,8 +56,8 @@ def report(path: Path) -> str:
                 f"runs/{run}": overview,
             },
             "packed": {
-                f"runs/{run}/{name}": packed.add(made(path))
-                for name, made in documents.MORE.items()
+                f"runs/{run}/{name}": packed.add(documents.more(path, name))
+                for name in documents.MORE
             },
             "blocks": blocks,
         },

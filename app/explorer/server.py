@@ -58,7 +58,7 @@ class Viewed:
         app.router.add_get("/api/runs", self.runs)
         app.router.add_get("/api/runs/{run}", self.run)
         app.router.add_get(r"/api/runs/{run}/candidates/{candidate:\d{1,12}}", self.candidate)
-        app.router.add_get("/api/runs/{run}/{name:sentences}", self.more)
+        app.router.add_get("/api/runs/{run}/{name:sentences|why|insights}", self.more)
         return app
 
     async def page(self, _: web.Request) -> web.Response:
@@ -86,7 +86,7 @@ class Viewed:
     async def more(self, request: web.Request) -> web.Response:
         """What is read when it is asked for first."""
         path, name = self._file(request), request.match_info["name"]
-        return await self._told(request, _stamp(path), lambda: documents.MORE[name](path))
+        return await self._told(request, _stamp(path), lambda: documents.more(path, name))
 
     def _file(self, request: web.Request) -> Path:
         name = request.match_info["run"]

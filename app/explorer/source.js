@@ -13,7 +13,9 @@ const fileSource = {
     if (name in EMBEDDED.documents) return EMBEDDED.documents[name];
     const place = EMBEDDED.packed[name] ?? this.block(name);
     if (!place) throw new Error(`The report does not hold ${name}.`);
-    return unpacked(place);
+    const told = await unpacked(place);
+    if (told.error) throw new Error(told.error);
+    return told;
   },
   // Candidates come in blocks; each is named by the first in it.
   block(name) {
@@ -45,7 +47,7 @@ const serverSource = {
     if (got.status === 304) return before.told;
     if (got.status === 401) throw new Denied();
     const told = await got.json();
-    if (!got.ok) throw new Error(told.error ?? `status ${got.status}`);
+    if (!got.ok || told.error) throw new Error(told.error ?? `status ${got.status}`);
     const tag = got.headers.get("ETag");
     if (tag) {
       this.known.set(name, { tag, told });

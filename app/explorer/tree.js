@@ -52,7 +52,7 @@ class Tree {
   choose(id) {
     this.chosen = this.layout?.at.get(id) ?? null;
     this.way = this.path(id);
-    if (this.chosen !== null) this.reveal(this.chosen);
+    if (this.chosen !== null && !this.fitted) this.reveal(this.chosen);
     this.draw();
   }
 
