@@ -89,20 +89,20 @@ def stems(text: str) -> frozenset[str]:
     return frozenset(word[:_STEM] for word in words(text) if len(word) >= _LEAST)
 
 
-def _cosines(texts: Sequence[str], about: Sequence[int]) -> NDArray[np.float64]:
+def _cosines(texts: Sequence[str], about: Sequence[int]) -> NDArray[np.float32]:
     counted = [Counter(words(text)) for text in texts]
     known = Counter(word for each in counted for word in each)
     used = known if len(set(about)) == 1 else _of_several(counted, about)
     places = {word: at for at, word in enumerate(each for each in known if each in used)}
     # What stands in nearly every text says nothing of any.
     rarity = {word: math.log((len(texts) + 1) / known[word]) for word in places}
-    weights = np.zeros((len(texts), max(1, len(places))))
+    weights = np.zeros((len(texts), max(1, len(places))), np.float32)
     for row, each in enumerate(counted):
         for word in each.keys() & places.keys():
             weights[row, places[word]] = rarity[word]
     lengths = np.linalg.norm(weights, axis=1, keepdims=True)
     np.divide(weights, lengths, out=weights, where=lengths > 0)
-    alike: NDArray[np.float64] = weights @ weights.T
+    alike: NDArray[np.float32] = weights @ weights.T
     return alike
 
 

@@ -8,12 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
-
-from drpo.render import SHORT_ID, SIMULATED, console, plain
+from drpo.page import Page, shortened
+from drpo.render import SHORT_ID, SIMULATED
 
 LONGEST = 220
 """Characters of a rationale, an instruction or a query that are shown."""
@@ -21,12 +17,11 @@ MOST_EXPLAINED = 5
 """Aspects whose rationales and instructions are shown."""
 MOST_HARD = 5
 """Queries that stay hard which are shown."""
-LONGEST_NAME = 18
 
 
 def print_insights(told: Mapping[str, Any]) -> None:
     """Run by run, then side by side, then what the figures do not say."""
-    say = _Page(console())
+    say = Page()
     for run in told["runs"]:
         _say_run(say, run, told["low_below"])
     if told["shared"]:
@@ -36,33 +31,7 @@ def print_insights(told: Mapping[str, Any]) -> None:
         say(caution, indent=2)
 
 
-class _Page:
-    """Prints wrapped text in which nothing is markup."""
-
-    def __init__(self, target: Console) -> None:
-        self._target = target
-
-    def __call__(self, text: str = "", *, indent: int = 0) -> None:
-        margin = " " * indent
-        for line in Text(plain(text)).wrap(self._target, self._target.width - indent):
-            self._target.print(Text(f"{margin}{line.plain.rstrip()}"), soft_wrap=True)
-
-    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Names to the left, figures to the right."""
-        drawn = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-        for at, title in enumerate(titles):
-            drawn.add_column(
-                title,
-                justify="right" if at else "left",
-                no_wrap=True,
-                max_width=None if at else LONGEST_NAME,
-            )
-        for row in rows:
-            drawn.add_row(*(Text(plain(cell)) for cell in row))
-        self._target.print(Padding(drawn, (0, 0, 0, 2), expand=False))
-
-
-def _say_run(say: _Page, run: Mapping[str, Any], low: float) -> None:
+def _say_run(say: Page, run: Mapping[str, Any], low: float) -> None:
     models = run["models"]
     say(f"Run {run['run_id']}: {run['status']}; target {models['target']}, judge {models['judge']}")
     if run["simulated"]:
@@ -123,7 +92,7 @@ def _aspect_row(aspect: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _say_gaps(say: _Page, aspects: Sequence[Mapping[str, Any]]) -> None:
+def _say_gaps(say: Page, aspects: Sequence[Mapping[str, Any]]) -> None:
     """Aspects that the judge left out: no low scores, and in no mean."""
     gaps = [(each["aspect"], each["all"]["unscored"]) for each in aspects]
     said = [f"{name} {_count(count, 'time')}" for name, count in gaps if count]
@@ -131,7 +100,7 @@ def _say_gaps(say: _Page, aspects: Sequence[Mapping[str, Any]]) -> None:
         say(f"Left unscored by the judge, and in no figure: {', '.join(said)}.", indent=2)
 
 
-def _say_weakness(say: _Page, aspect: Mapping[str, Any]) -> None:
+def _say_weakness(say: Page, aspect: Mapping[str, Any]) -> None:
     said, answered = aspect["rationales"], aspect["answered"]
     say()
     low = aspect["all"]["low"]
@@ -169,7 +138,7 @@ def _lead(each: Mapping[str, Any]) -> str:
     return f", {each['lead']:+.2f} against siblings without it ({each['compared']} compared)"
 
 
-def _say_hard(say: _Page, hard: Sequence[Mapping[str, Any]], low: float) -> None:
+def _say_hard(say: Page, hard: Sequence[Mapping[str, Any]], low: float) -> None:
     if not hard:
         return
     say()
@@ -185,7 +154,7 @@ def _say_hard(say: _Page, hard: Sequence[Mapping[str, Any]], low: float) -> None
         )
 
 
-def _say_shared(say: _Page, told: Mapping[str, Any]) -> None:
+def _say_shared(say: Page, told: Mapping[str, Any]) -> None:
     """A column of means a run, and the differences of the others to the first."""
     runs = told["runs"]
     say("Side by side: means of the aspects that runs share, and differences to the first")
@@ -239,5 +208,4 @@ def _count(count: int, what: str) -> str:
 
 
 def _short(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= LONGEST else f"{flat[: LONGEST - 4].rstrip()} ..."
+    return shortened(text, LONGEST)

@@ -7,13 +7,13 @@ other ways to answer. Works on a file of any version, also while it is being wri
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sqlite_utils import Database
 
 from drpo.checkpoints.rows import query_of
-from drpo.graph.values import CANDIDATES_PER_SEARCH, Query
+from drpo.graph.values import CANDIDATES_PER_SEARCH, Query, folded
 
 
 class Scored(NamedTuple):
@@ -70,6 +70,58 @@ def _judged(
         for each in json.loads(scores)
     ]
     return Judged(candidate, query, said, unscored, reward)
+
+
+def candidate(db: Database, id_: int) -> dict[str, Any] | None:
+    """Its row, with the texts of its prompts; of any of the run's searches. None without one."""
+    for row in db.query("select * from candidate where id = ?", [id_]):
+        said = db.query(
+            "select json_each.key as name, body from json_each(?)"
+            " join text on sha256 = json_each.value",
+            [row["prompts"]],
+        )
+        return dict(row) | {"texts": {each["name"]: each["body"] for each in said}}
+    return None
+
+
+def rewards_under(db: Database, id_: int) -> dict[int, list[float | None]]:
+    """By query, of every candidate of its search that has the same prompts.
+
+    What repeats a candidate, as a skip does, answers other queries than it.
+    """
+    rows = db.query(
+        "select verdict.query, verdict.reward from candidate asked"
+        " join candidate same on same.prompts = asked.prompts and same.id / ?2 = asked.id / ?2"
+        " join verdict on verdict.candidate = same.id"
+        " where asked.id = ?1 order by verdict.query, same.id",
+        [id_, CANDIDATES_PER_SEARCH],
+    )
+    return _by_query(rows)
+
+
+def rewards_on(db: Database, path: Iterable[int]) -> dict[int, list[float | None]]:
+    """By query, of all these candidates."""
+    rows = db.query(
+        "select query, reward from verdict where candidate in (select value from json_each(?))"
+        " order by query, candidate",
+        [json.dumps(list(path))],
+    )
+    return _by_query(rows)
+
+
+def _by_query(rows: Iterable[Mapping[str, Any]]) -> dict[int, list[float | None]]:
+    found: dict[int, list[float | None]] = {}
+    for row in rows:
+        found.setdefault(row["query"], []).append(row["reward"])
+    return found
+
+
+def selections(db: Database) -> dict[int, frozenset[str]]:
+    """Of each query, the identities of the aspects chosen for it."""
+    return {
+        row["query"]: frozenset(folded(aspect["name"]) for aspect in json.loads(row["aspects"]))
+        for row in db.query("select query, aspects from selection")
+    }
 
 
 def left_out(db: Database) -> int:
