@@ -6,16 +6,17 @@ fair comparison is with its siblings, who answered the same ones without the ins
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from drpo.checkpoints.scores import Node
-from drpo.graph.values import mean
-from drpo.grouping import grouped, in_turn
+from drpo.graph.values import ROOT, mean
+from drpo.grouping import grouped, in_turn, stems, telling
 from drpo.sentences import bare, sentences
 
-MOST_GROUPED = 150
+MOST_GROUPED = 100
 """Different sentences that are grouped for one aspect."""
 MOST_GROUPS = 3
 """Kinds of instructions that are told of one aspect."""
@@ -24,12 +25,8 @@ Means = Mapping[int, Mapping[str, float]]
 """By candidate, then aspect: its mean score, 1-5."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Brought:
-    """A sentence that a rewrite has and its parent has not."""
-
-    text: str
-    children: tuple[int, ...]
+Cut = Mapping[str, str]
+"""The sentences of a prompt by their identities, in order."""
 
 
 def answered(
@@ -39,22 +36,40 @@ def answered(
     *,
     low: float,
     best: Mapping[str, str],
+    said: Mapping[str, Sequence[str]],
 ) -> dict[str, dict[str, Any]]:
     """By aspect, the rewrites of parents that scored below `low` in it.
 
-    `texts` are by hash, `best` the prompts that the run found.
+    `texts` are by hash, `best` the prompts that the run found; `said`, by aspect, rationales of low
+    scores: the instructions that are told speak of what they do, as far as words show it.
     """
-    children: dict[str, list[Node]] = {}
+    words = telling(said)
+    cut = {name: _cut(body) for name, body in texts.items()}
+    stays = {each for text in best.values() for each in _cut(text)}
+    cases: dict[str, _Case] = {}
     for node in nodes.values():
-        if node.origin == "rewrite" and node.parent is not None:
-            for aspect, score in means.get(node.parent, {}).items():
-                if score < low:
-                    children.setdefault(aspect, []).append(node)
-    cut = {name: frozenset(map(bare, sentences(body))) for name, body in texts.items()}
-    stays = {bare(each) for text in best.values() for each in sentences(text)}
+        if node.origin != "rewrite" or node.parent is None:
+            continue
+        lows = [name for name, score in means.get(node.parent, {}).items() if score < low]
+        brought = _brought(node, nodes[node.parent], cut) if lows else {}
+        for name in lows:
+            case = cases.setdefault(name, _Case(name, nodes, means, stays, words.get(name, {})))
+            case.brought[node.id] = brought
+    return {name: case.told() for name, case in cases.items()}
+
+
+def _cut(text: str) -> Cut:
+    return {bare(each): each for each in sentences(text)}
+
+
+def _brought(child: Node, parent: Node, cut: Mapping[str, Cut]) -> Cut:
+    """What a rewrite says and its parent does not."""
+    before = [cut[name] for name in parent.prompts.values()]
     return {
-        aspect: _told(_Case(aspect, mine, nodes, means), texts, cut, stays)
-        for aspect, mine in children.items()
+        key: said
+        for name in child.prompts.values()
+        for key, said in cut[name].items()
+        if not any(key in each for each in before)
     }
 
 
@@ -63,91 +78,94 @@ class _Case:
     """One aspect, and the rewrites whose parents were low in it."""
 
     aspect: str
-    children: Sequence[Node]
     nodes: Mapping[int, Node]
     means: Means
+    stays: Collection[str]
+    """Identities of the sentences in the run's best prompt."""
+    telling: Mapping[str, float]
+    """How much a stem tells of the aspect."""
+    brought: dict[int, Cut] = field(default_factory=dict)
+    """By child."""
 
-    def of(self, candidate: int | None) -> float | None:
-        """What a candidate scored in it."""
-        return None if candidate is None else self.means.get(candidate, {}).get(self.aspect)
-
-    def figures(self, among: Iterable[Node]) -> dict[str, Any]:
-        """Before and after, of those whose own queries were judged by the aspect as well."""
-        mine = list(among)
-        both = [each for each in mine if self.of(each.id) is not None]
-        return {
-            "children": len(mine),
-            "parents": len({each.parent for each in mine}),
-            "scored": len(both),
-            "before": mean(said for each in both if (said := self.of(each.parent)) is not None),
-            "after": mean(said for each in both if (said := self.of(each.id)) is not None),
+    def told(self) -> dict[str, Any]:
+        """All rewrites together, and the instructions that speak most of the aspect."""
+        text_of: dict[str, str] = {}
+        children: dict[str, list[int]] = {}
+        for child, brought in self.brought.items():
+            for key, said in brought.items():
+                text_of.setdefault(key, said)
+                children.setdefault(key, []).append(child)
+        keys = list(text_of)
+        parents = [self._parent(children[key][0]) for key in keys]
+        taken = in_turn(parents, MOST_GROUPED)
+        groups = []
+        for group in grouped([text_of[keys[at]] for at in taken], [parents[at] for at in taken]):
+            members = [keys[taken[at]] for at in group.members]
+            mine = list(dict.fromkeys(child for key in members for child in children[key]))
+            groups.append((text_of[keys[taken[group.central]]], members, mine))
+        near = {text: self._nearness(text) for text, *_ in groups}
+        groups = [each for each in groups if near[each[0]] > 0]
+        groups.sort(key=lambda each: (-near[each[0]], -len(each[2])))
+        return self._figures(self.brought) | {
+            "sentences": len(keys),
+            "grouped": len(taken),
+            "instructions": [
+                {
+                    "text": text,
+                    "sentences": len(members),
+                    "in_best": any(key in self.stays for key in members),
+                }
+                | self._figures(mine)
+                | self._lead(mine)
+                for text, members, mine in groups[:MOST_GROUPS]
+            ],
         }
 
-    def lead(self, group: Sequence[Node]) -> dict[str, Any]:
-        """Over siblings of the same level that are not of the group."""
-        inside = {each.id for each in group}
-        families: dict[tuple[int | None, int], list[float]] = {}
-        for each in self.children:
-            said = self.of(each.id)
-            if each.id not in inside and said is not None:
-                families.setdefault((each.parent, each.level), []).append(said)
-        leads = []
-        for each in group:
-            beside, said = mean(families.get((each.parent, each.level), ())), self.of(each.id)
-            if beside is not None and said is not None:
-                leads.append(said - beside)
+    def _nearness(self, text: str) -> float:
+        found = stems(text)
+        return sum(self.telling.get(stem, 0.0) for stem in sorted(found)) / math.sqrt(
+            len(found) or 1
+        )
+
+    def _parent(self, child: int) -> int:
+        parent = self.nodes[child].parent
+        return ROOT if parent is None else parent
+
+    def _of(self, candidate: int) -> float | None:
+        """What it scored in the aspect."""
+        return self.means.get(candidate, {}).get(self.aspect)
+
+    def _figures(self, children: Collection[int]) -> dict[str, Any]:
+        """Before and after, of those whose own queries were judged by the aspect as well."""
+        both = [
+            (before, after)
+            for child in children
+            if (before := self._of(self._parent(child))) is not None
+            and (after := self._of(child)) is not None
+        ]
+        return {
+            "children": len(children),
+            "parents": len({self._parent(child) for child in children}),
+            "scored": len(both),
+            "before": mean(before for before, _ in both),
+            "after": mean(after for _, after in both),
+        }
+
+    def _lead(self, group: Collection[int]) -> dict[str, Any]:
+        """Mean lead over those siblings of the same level that were not told so."""
+        inside = set(group)
+        beside: dict[tuple[int, int], list[float]] = {}
+        for child in self.brought:
+            said = self._of(child)
+            if child not in inside and said is not None:
+                beside.setdefault(self._family(child), []).append(said)
+        leads = [
+            said - others
+            for child in group
+            if (said := self._of(child)) is not None
+            and (others := mean(beside.get(self._family(child), ()))) is not None
+        ]
         return {"lead": mean(leads), "compared": len(leads)}
 
-
-def _told(
-    case: _Case,
-    texts: Mapping[str, str],
-    cut: Mapping[str, frozenset[str]],
-    stays: Iterable[str],
-) -> dict[str, Any]:
-    brought = _brought(case, texts, cut)
-    parents = [case.nodes[each.children[0]].parent or 0 for each in brought]
-    taken = in_turn(parents, MOST_GROUPED)
-    some = [brought[at] for at in taken]
-    groups = [
-        [some[group.central], *(some[at] for at in group.members if at != group.central)]
-        for group in grouped([each.text for each in some], [parents[at] for at in taken])
-    ]
-    told = [_group(case, each, stays) for each in groups]
-    told.sort(key=lambda each: (-each["parents"], -each["children"]))
-    return case.figures(case.children) | {
-        "sentences": len(brought),
-        "grouped": len(some),
-        "instructions": told[:MOST_GROUPS],
-    }
-
-
-def _group(case: _Case, group: Sequence[_Brought], stays: Iterable[str]) -> dict[str, Any]:
-    """The most central of its sentences comes first."""
-    ids = dict.fromkeys(child for each in group for child in each.children)
-    children = [case.nodes[each] for each in ids]
-    return (
-        {"text": group[0].text, "sentences": len(group)}
-        | case.figures(children)
-        | case.lead(children)
-        | {"in_best": any(bare(each.text) in stays for each in group)}
-    )
-
-
-def _brought(
-    case: _Case, texts: Mapping[str, str], cut: Mapping[str, frozenset[str]]
-) -> list[_Brought]:
-    """Each different sentence once, in order of the first child that has it."""
-    found: dict[str, _Brought] = {}
-    for child in case.children:
-        assert child.parent is not None  # noqa: S101 - only such are among them
-        before = case.nodes[child.parent].prompts
-        known = frozenset[str]().union(*(cut[name] for name in before.values()))
-        new = [name for name in child.prompts.values() if name not in before.values()]
-        for name in new:
-            for text in sentences(texts[name]):
-                if bare(text) not in known:
-                    earlier = found.setdefault(bare(text), _Brought(text, ()))
-                    if child.id not in earlier.children[-1:]:
-                        found[bare(text)] = replace(earlier, children=(*earlier.children, child.id))
-    return list(found.values())
+    def _family(self, child: int) -> tuple[int, int]:
+        return (self._parent(child), self.nodes[child].level)

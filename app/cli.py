@@ -303,21 +303,37 @@ def list_runs(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
         print_runs(told, runs)
 
 
-@app.command()
+@app.command(
+    epilog="insights takes several runs; diff takes one or two, each RUN or RUN:CANDIDATE, the "
+    "second also :CANDIDATE of the same run; one alone is held against what it came from.",
+)
 def show(
-    run: Run = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]", help="The run's id, or its beginning; else the newest."),
+    ] = None,
     view: Annotated[
-        Literal["summary", "tree", "trace", "examples"], typer.Option(help="How much to show.")
+        Literal["summary", "tree", "trace", "examples", "insights", "diff"],
+        typer.Option(help="How much to show."),
     ] = "summary",
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show what a run found, every candidate (tree), why each is there (trace), its examples."""
+    """Show what a run found, every candidate (tree), why each is there (trace), its examples.
+
+    The view insights tells where the model is weak; diff, how two prompts differ.
+    """
     from drpo.checkpoints import reader
     from drpo.checkpoints.runs import find_run
     from drpo.render import print_examples, print_json, print_summary, print_trace, print_tree
 
-    path = find_run(runs, run, say=_complain)
+    if view == "insights":
+        _show_insights(words or [None], runs, as_json=as_json)
+        return
+    if view == "diff":
+        _show_diff(words or [""], runs, as_json=as_json)
+        return
+    path = find_run(runs, _only(words), say=_complain)
     told = reader.summary(path)
     if as_json and view in ("summary", "examples"):
         print_json(told if view == "summary" else told["examples"])
@@ -332,6 +348,25 @@ def show(
         print_tree(told, nodes)
     else:
         print_trace(told, nodes)
+
+
+def _show_insights(names: Sequence[str | None], runs: Path, *, as_json: bool) -> None:
+    from drpo.checkpoints.runs import find_run
+    from drpo.insights import insights
+    from drpo.render import print_json
+    from drpo.render_insights import print_insights
+
+    told = insights([find_run(runs, name, say=_complain) for name in names])
+    print_json(told) if as_json else print_insights(told)
+
+
+def _show_diff(names: Sequence[str], runs: Path, *, as_json: bool) -> None:
+    from drpo.comparison import comparison, sides
+    from drpo.render import print_json
+    from drpo.render_comparison import print_comparison
+
+    told = comparison(*sides(names, runs, say=_complain))
+    print_json(told) if as_json else print_comparison(told)
 
 
 @app.command()
@@ -564,6 +599,12 @@ def _exit_code(words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code if isinstance(code, int) else 0
+
+
+def _only(words: Sequence[str] | None) -> str | None:
+    if words and len(words) > 1:
+        raise typer.BadParameter(f"one RUN at a time, not {' and '.join(words)}")
+    return words[0] if words else None
 
 
 def _run_and_overrides(words: Sequence[str] | None) -> tuple[str | None, list[str]]:

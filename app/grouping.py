@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,10 @@ from drpo.sentences import words
 
 NEAR = 0.3
 """Cosine of two texts, their words weighed by rarity, from which on they say much the same."""
+_STEM = 6
+"""Letters of a word that count: a stemmer of one language would help in no other."""
+_LEAST = 3
+"""Letters of the shortest word that says anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +68,41 @@ def in_turn(about: Sequence[int], most: int) -> list[int]:
     return sorted(at for _, at in sorted(order)[:most])
 
 
-def _cosines(texts: Sequence[str], about: Sequence[int]) -> NDArray[np.float64]:
+def telling(said: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+    """By name, how much each stem tells of what was said under it rather than under the others."""
+    counts = {
+        name: Counter(stem for text in (name, *texts) for stem in stems(text))
+        for name, texts in said.items()
+    }
+    spread = Counter(stem for each in counts.values() for stem in each)
+    return {
+        name: {
+            stem: math.log1p(count) * math.log((len(counts) + 1) / spread[stem])
+            for stem, count in each.items()
+        }
+        for name, each in counts.items()
+    }
+
+
+def stems(text: str) -> frozenset[str]:
+    """Beginnings of its words: `engaging` and `engagement` have one."""
+    return frozenset(word[:_STEM] for word in words(text) if len(word) >= _LEAST)
+
+
+def _cosines(texts: Sequence[str], about: Sequence[int]) -> NDArray[np.float32]:
     counted = [Counter(words(text)) for text in texts]
     known = Counter(word for each in counted for word in each)
     used = known if len(set(about)) == 1 else _of_several(counted, about)
     places = {word: at for at, word in enumerate(each for each in known if each in used)}
     # What stands in nearly every text says nothing of any.
     rarity = {word: math.log((len(texts) + 1) / known[word]) for word in places}
-    weights = np.zeros((len(texts), max(1, len(places))))
+    weights = np.zeros((len(texts), max(1, len(places))), np.float32)
     for row, each in enumerate(counted):
         for word in each.keys() & places.keys():
             weights[row, places[word]] = rarity[word]
     lengths = np.linalg.norm(weights, axis=1, keepdims=True)
     np.divide(weights, lengths, out=weights, where=lengths > 0)
-    alike: NDArray[np.float64] = weights @ weights.T
+    alike: NDArray[np.float32] = weights @ weights.T
     return alike
 
 

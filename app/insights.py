@@ -17,8 +17,8 @@ from drpo.answered import answered
 from drpo.checkpoints import scores
 from drpo.checkpoints.reader import summary
 from drpo.checkpoints.runs import reading
-from drpo.checkpoints.scores import Judged, Node
-from drpo.graph.values import HIGHEST_SCORE, ROOT, Query, Score, folded, mean
+from drpo.checkpoints.scores import Judged, Node, Scored
+from drpo.graph.values import HIGHEST_SCORE, ROOT, Query, folded, mean
 from drpo.grouping import grouped, in_turn
 from drpo.intervals import (
     FEWEST,
@@ -30,7 +30,7 @@ from drpo.intervals import (
 
 LOW = 4.0
 """A score below it is low: of the judge's five, 4 says "good", 3 "fair"."""
-MOST_GROUPED = 150
+MOST_GROUPED = 100
 """Rationales of one aspect that are grouped, taken from its queries in turn: the time is of the
 square of them."""
 MOST_GROUPS = 3
@@ -52,15 +52,6 @@ JUDGES_DIFFER = "The runs have different judges, who differ in what they give: {
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
-    """One score, or the lack of one, of one sample."""
-
-    candidate: int
-    query: int
-    score: Score
-
-
-@dataclass(frozen=True, slots=True)
 class _Run:
     """What is read of one run, once."""
 
@@ -79,13 +70,12 @@ class _Run:
         return frozenset(step["candidate"] for step in steps if step["level"])
 
     @property
-    def aspects(self) -> dict[str, list[_Scored]]:
+    def aspects(self) -> dict[str, list[Scored]]:
         """What was scored of each, by its identity."""
-        found: dict[str, list[_Scored]] = {}
+        found: dict[str, list[Scored]] = {}
         for each in self.judged:
             for score in each.scores:
-                scored = _Scored(each.candidate, each.query, score)
-                found.setdefault(folded(score.aspect), []).append(scored)
+                found.setdefault(folded(score.aspect), []).append(score)
         return found
 
 
@@ -124,13 +114,23 @@ def _read(path: Path) -> _Run:
         )
 
 
-def _of_run(run: _Run, aspects: Mapping[str, Sequence[_Scored]]) -> dict[str, Any]:
+def _of_run(run: _Run, aspects: Mapping[str, Sequence[Scored]]) -> dict[str, Any]:
     best = run.told["best"]
     unscored = Counter(each.unscored for each in run.judged if each.unscored is not None)
+    said = {key: _low_rationales(scored) for key, scored in aspects.items()}
     answers = answered(
-        run.nodes, run.texts, _means(aspects), low=LOW, best=best["prompts"] if best else {}
+        run.nodes,
+        run.texts,
+        _means(aspects),
+        low=LOW,
+        best=best["prompts"] if best else {},
+        said={key: list(texts) for key, texts in said.items()},
     )
-    told = [_aspect(run, key, scored, answers.get(key)) for key, scored in aspects.items()]
+    told = [
+        _aspect(run, key, scored)
+        | {"rationales": _grouped(said[key], run.queries), "answered": answers.get(key)}
+        for key, scored in aspects.items()
+    ]
     return {
         "run_id": run.told["run_id"],
         "status": run.told["status"],
@@ -155,52 +155,49 @@ def _weakest_first(aspect: Mapping[str, Any]) -> tuple[bool, bool, float, str]:
     return (value is None, few, 0.0 if value is None else value, aspect["key"])
 
 
-def _aspect(
-    run: _Run, key: str, scored: Sequence[_Scored], answers: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def _aspect(run: _Run, key: str, scored: Sequence[Scored]) -> dict[str, Any]:
+    path = run.path
     return {
         "aspect": _named(scored),
         "key": key,
         "all": _figures(scored),
         "root": _figures([each for each in scored if each.candidate == ROOT]),
-        "path": _figures([each for each in scored if each.candidate in run.path]),
-        "rationales": _rationales(scored, run.queries),
-        "answered": answers,
+        "path": _figures([each for each in scored if each.candidate in path]),
     }
 
 
-def _named(scored: Iterable[_Scored]) -> str:
+def _named(scored: Iterable[Scored]) -> str:
     """As most verdicts write it."""
-    return Counter(each.score.aspect for each in scored).most_common(1)[0][0]
+    return Counter(each.aspect for each in scored).most_common(1)[0][0]
 
 
-def _is_low(score: Score) -> bool:
+def _is_low(score: Scored) -> bool:
     return score.value is not None and score.value < LOW
 
 
-def _figures(scored: Sequence[_Scored]) -> dict[str, Any]:
+def _figures(scored: Sequence[Scored]) -> dict[str, Any]:
     """Mean and share of low scores, both averaged per query first."""
     values = _per_query(scored, float)
     shares = _per_query(scored, lambda value: float(value < LOW))
     share = mean(shares)
     return {
         "queries": len(values),
-        "scores": sum(each.score.value is not None for each in scored),
-        "unscored": sum(each.score.value is None for each in scored),
+        "scores": sum(each.value is not None for each in scored),
+        "unscored": sum(each.value is None for each in scored),
         "mean": mean(values),
         "mean_interval": _ends(mean_interval(values)),
-        "low": sum(_is_low(each.score) for each in scored),
+        "low": sum(_is_low(each) for each in scored),
         "low_share": share,
         "low_share_interval": _ends(None if share is None else share_interval(share, len(shares))),
     }
 
 
-def _per_query(scored: Iterable[_Scored], of: Callable[[float], float]) -> list[float]:
+def _per_query(scored: Iterable[Scored], of: Callable[[float], float]) -> list[float]:
     """The mean of each query that has a score, in order of ordinals."""
     found: dict[int, list[float]] = defaultdict(list)
     for each in scored:
-        if each.score.value is not None:
-            found[each.query].append(of(each.score.value))
+        if each.value is not None:
+            found[each.query].append(of(each.value))
     means = (mean(found[query]) for query in sorted(found))
     return [value for value in means if value is not None]
 
@@ -209,33 +206,37 @@ def _ends(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.high]
 
 
-def _means(aspects: Mapping[str, Sequence[_Scored]]) -> dict[int, dict[str, float]]:
+def _means(aspects: Mapping[str, Sequence[Scored]]) -> dict[int, dict[str, float]]:
     """What each candidate scored in each aspect, averaged per query first."""
     found: dict[int, dict[str, float]] = defaultdict(dict)
     for key, scored in aspects.items():
-        mine: dict[int, list[_Scored]] = defaultdict(list)
+        said: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         for each in scored:
-            mine[each.candidate].append(each)
-        for candidate, of in mine.items():
-            value = mean(_per_query(of, float))
-            if value is not None:
-                found[candidate][key] = value
+            if each.value is not None:
+                said[each.candidate][each.query].append(each.value)
+        for candidate, queries in said.items():
+            found[candidate][key] = mean(mean(each) or 0.0 for each in queries.values()) or 0.0
     return found
 
 
-def _rationales(scored: Sequence[_Scored], queries: Mapping[int, Query]) -> dict[str, Any]:
-    """Of low scores, the largest groups, each by the rationale that is most like the others."""
-    said: dict[str, list[_Scored]] = {}
+def _low_rationales(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
+    """Of low scores by the text, at most `MOST_GROUPED` of them."""
+    said: dict[str, list[Scored]] = {}
     for each in scored:
-        if _is_low(each.score) and each.score.rationale.strip():
-            said.setdefault(each.score.rationale, []).append(each)
+        if _is_low(each) and each.rationale.strip():
+            said.setdefault(each.rationale, []).append(each)
     texts = list(said)
-    about = [said[text][0].query for text in texts]
-    taken = in_turn(about, MOST_GROUPED)
+    taken = in_turn([said[text][0].query for text in texts], MOST_GROUPED)
+    return {texts[at]: said[texts[at]] for at in taken}
+
+
+def _grouped(said: Mapping[str, Sequence[Scored]], queries: Mapping[int, Query]) -> dict[str, Any]:
+    """Those of most queries, each by the rationale that is most like the others."""
+    texts = list(said)
     groups: list[dict[str, Any]] = []
-    for group in grouped([texts[at] for at in taken], [about[at] for at in taken]):
-        mine = [each for at in group.members for each in said[texts[taken[at]]]]
-        central = texts[taken[group.central]]
+    for group in grouped(texts, [said[text][0].query for text in texts]):
+        mine = [each for at in group.members for each in said[texts[at]]]
+        central = texts[group.central]
         groups.append(
             {
                 "text": central,
@@ -245,11 +246,7 @@ def _rationales(scored: Sequence[_Scored], queries: Mapping[int, Query]) -> dict
             }
         )
     groups.sort(key=lambda group: (-group["queries"], -group["scores"]))
-    return {
-        "low": sum(map(len, said.values())),
-        "grouped": sum(len(said[texts[at]]) for at in taken),
-        "groups": groups[:MOST_GROUPS],
-    }
+    return {"grouped": sum(map(len, said.values())), "groups": groups[:MOST_GROUPS]}
 
 
 def _hard(run: _Run) -> list[dict[str, Any]]:
@@ -295,7 +292,7 @@ def _weakest(judged: Iterable[Judged]) -> dict[str, Any]:
 
 
 def _shared(
-    runs: Sequence[Mapping[str, Any]], series: Sequence[Mapping[str, Sequence[_Scored]]]
+    runs: Sequence[Mapping[str, Any]], series: Sequence[Mapping[str, Sequence[Scored]]]
 ) -> list[dict[str, Any]]:
     """Aspects that more than one run has, the one first that is weakest in any of them."""
     told = [{each["key"]: each for each in run["aspects"]} for run in runs]

@@ -57,7 +57,7 @@ def print_runs(told: Sequence[Mapping[str, Any]], folder: Path) -> None:
             f"{_new_calls(run):,}",
             run["created_at"][:16].replace("T", " "),
         )
-    _console().print(table)
+    console().print(table)
 
 
 def print_estimate(told: Mapping[str, Any], models: Mapping[str, str]) -> None:
@@ -77,7 +77,7 @@ def print_estimate(told: Mapping[str, Any], models: Mapping[str, str]) -> None:
             f"{tokens:,}",
             "unknown" if cost is None else dollars(cost["expected"]),
         )
-    _console().print(table)
+    console().print(table)
 
 
 def forecast(told: Mapping[str, Any]) -> str:
@@ -291,7 +291,7 @@ def print_checkup(looks: Sequence[Mapping[str, Any]]) -> None:
         for look in rows:
             cells = (_STATES[look["state"]], look["what"], look["said"])
             table.add_row(*(Text(plain(cell)) for cell in cells))
-        _console().print(Padding(table, (0, 0, 0, 2)))
+        console().print(Padding(table, (0, 0, 0, 2)))
     todo = [look for look in looks if look["do"]]
     if todo:
         say()
@@ -394,7 +394,7 @@ class _Lines:
     """Prints lines of text in which nothing is markup."""
 
     def __init__(self) -> None:
-        self._console = _console()
+        self._console = console()
 
     def __call__(self, text: str = "") -> None:
         self._console.print(Text(plain(text)), soft_wrap=True)
@@ -405,5 +405,6 @@ def plain(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def _console() -> Console:
+def console() -> Console:
+    """On which nothing is markup."""
     return Console(highlight=False, markup=False, emoji=False)

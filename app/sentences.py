@@ -103,6 +103,7 @@ def same(one: str, other: str) -> bool:
     return bare(one) == bare(other)
 
 
+@lru_cache(maxsize=65_536)
 def bare(sentence: str) -> str:
     """Its identity: without the mark of a bullet, white space apart."""
     return " ".join(sentence[_mark(sentence) :].split())

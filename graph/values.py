@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 Role = Literal["target", "rewarder", "judge", "rewriter"]
@@ -252,6 +253,7 @@ class Decision:
     reason: str
 
 
+@lru_cache(maxsize=4096)
 def folded(aspect: str) -> str:
     """An aspect's name as its identity: `critical thinking` and `Critical-Thinking` are one."""
     return re.sub(r"[\W_]+", "", aspect).casefold()
