@@ -212,8 +212,8 @@ def write_artifact(path: Path, artifact: Artifact) -> None:
     write_whole(path, artifact_text(artifact))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Into place at once, over whatever is there, with mode 0644. Raises BadInput."""
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+    """Into place at once, over whatever is there. Raises BadInput."""
     unfinished = None
     try:
         handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")
@@ -221,7 +221,7 @@ def write_whole(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(unfinished).chmod(0o644)
+        Path(unfinished).chmod(mode)
         Path(unfinished).replace(path)
     except (OSError, ValueError) as error:
         if unfinished is not None:

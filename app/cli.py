@@ -53,7 +53,10 @@ Trust = Annotated[
 Unasked = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")]
 DEFAULT_RUNS = Path("runs")
 WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
-VERBS = "init optimize align estimate resume fork replay runs show export report view chat serve doctor rm"
+VERBS = (
+    "init optimize align estimate resume fork replay runs show export report view chat serve"
+    " doctor rm"
+)
 
 
 @app.command()
@@ -514,13 +517,16 @@ def report(
     runs: Runs = DEFAULT_RUNS,
 ) -> None:
     """Write a run as one HTML file to look into: tree, prompts, verdicts, calls, costs."""
+    from drpo.artifact import write_whole
     from drpo.checkpoints.runs import find_run
     from drpo.explorer.report import report as made
-    from drpo.texts import write_text
+    from drpo.texts import refuse_to_replace
 
     path = find_run(runs, run, say=_complain)
     to = out or Path(f"{path.stem[:8]}.html")
-    write_text(to, made(path), force=force)
+    refuse_to_replace(to, force=force)
+    # As private as the run's file, of which it holds everything that can be read.
+    write_whole(to, made(path), mode=0o600)
     typer.echo(f"Wrote {to}: open it in a browser; it needs no network.")
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,14 @@ FLAGS = (
     "--no-first-run",
     "--remote-debugging-port=0",
 )
-_KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Escape": 27, "Enter": 13}
+_KEYS = {
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+    "Escape": 27,
+    "Enter": 13,
+}
 
 
 class Page:
@@ -104,7 +111,8 @@ class Page:
         end = asyncio.get_running_loop().time() + WAIT_S
         while asyncio.get_running_loop().time() < end:
             found = await self.run(script)
-            if found:
+            # An element is an empty object here.
+            if found or found == {}:
                 return found
             await asyncio.sleep(0.02)
         raise AssertionError(f"never: {script}; errors: {self.errors}")
@@ -112,6 +120,8 @@ class Page:
     async def press(self, key: str) -> None:
         """One key."""
         told: dict[str, Any] = {"key": key, "windowsVirtualKeyCode": _KEYS.get(key, 0)}
+        if key == "Enter":
+            told["text"] = "\r"
         if len(key) == 1:
             told |= {"text": key, "windowsVirtualKeyCode": ord(key.upper())}
         await self.ask("Input.dispatchKeyEvent", type="keyDown", **told)
@@ -195,6 +205,3 @@ async def _page(socket: aiohttp.ClientWebSocketResponse) -> Page:
     target = await asked("Target.createTarget", url="about:blank")
     joined = await asked("Target.attachToTarget", targetId=target["targetId"], flatten=True)
     return Page(socket, joined["sessionId"])
-
-
-Making = Callable[[Page], Any]

@@ -31,8 +31,8 @@ from test_aligned import EXAMPLES, asked_of_target, body, changed, run_on
 import drpo
 from drpo.aligned import aligned
 from drpo.artifact import Artifact, write_artifact
-from drpo.provenance import artifact_of_run
 from drpo.loopback import Caps, Rate, token_for
+from drpo.provenance import artifact_of_run
 from drpo.serve import Served, listening
 
 KEY = "sk-secret-0123456789"

@@ -1,7 +1,7 @@
 // The page itself: what is open, keys, links, and following a run that goes on.
 
 const POLL_MS = 2000;
-const AT_REST_MS = 10000;
+const HIDDEN_MS = 10000;
 const FOUND_SHOWN = 60;
 const TABS = { tree: "Tree", levels: "Levels", why: "Why", insights: "Insights", run: "Run" };
 const state = { run: null, search: 0, tab: "tree", candidate: null, runs: { runs: [], unreadable: [] } };
@@ -316,7 +316,10 @@ function turnTheme() {
 }
 
 // Following: what has changed is drawn again, where the reader is stays.
+let waiting = 0;
+
 async function refresh() {
+  clearTimeout(waiting);
   try {
     state.runs = await documents.runs();
     if (!state.run) {
@@ -333,10 +336,8 @@ async function refresh() {
     else if (state.run) $("run-name").querySelector(".note").replaceChildren("the server does not answer");
     else $("run-name").replaceChildren(el("span", { class: "note" }, plain(error.message)));
   }
-  if (SERVED) setTimeout(refresh, document.hidden || !isRunning() ? AT_REST_MS / (document.hidden ? 1 : 4) : POLL_MS);
+  if (SERVED) waiting = setTimeout(refresh, document.hidden ? HIDDEN_MS : POLL_MS);
 }
-
-const isRunning = () => state.runs.runs.some((each) => each.status === "running");
 
 async function update(run) {
   const changed = (name) => state.run.tree[name][rowOf(state.run)] !== run.tree[name][rowOf(run)];

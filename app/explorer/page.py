@@ -12,7 +12,18 @@ import re
 from functools import cache
 from importlib.resources import files
 
-SCRIPTS = ("dom", "source", "layout", "tree", "paint", "charts", "details", "panels", "reasons", "page")
+SCRIPTS = (
+    "dom",
+    "source",
+    "layout",
+    "tree",
+    "paint",
+    "charts",
+    "details",
+    "panels",
+    "reasons",
+    "page",
+)
 """In the order in which they stand in the page."""
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _IN_HTML = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
@@ -46,7 +57,7 @@ def policy(*, served: bool) -> str:
             "default-src 'none'",
             f"script-src '{_hash(_script())}'",
             f"style-src '{_hash(_read('page.css'))}'",
-            f"connect-src {chr(39)}{'self' if served else 'none'}{chr(39)}",
+            "connect-src 'self'" if served else "connect-src 'none'",
             "base-uri 'none'",
             "form-action 'none'",
             "require-trusted-types-for 'script'",

@@ -218,8 +218,9 @@ function legend(tree) {
       pen.fillStyle = colour;
       pen.fillRect((at * 220) / SHADES, 0, 220 / SHADES + 1, 8);
     })),
-    el("div", { class: "ends" }, el("span", {}, value(tree.range[0], 2)),
-      el("span", {}, value(tree.range[1], 2))),
+    el("div", { class: "ends" },
+      el("span", {}, `${tree.range.below ? "≤ " : ""}${value(tree.range.low, 2)}`),
+      el("span", {}, `${tree.range.above ? "≥ " : ""}${value(tree.range.high, 2)}`)),
   ];
   const star = tree.best.size > 0 && el("li", {}, "★ returned");
   $("legend").replaceChildren(...[scale, el("ul", {}, marks, star)].flat().filter(isShown));

@@ -1,7 +1,7 @@
 """`drpo report`: a run as one HTML file that needs nothing else, now or in ten years.
 
-Knows how documents are packed into it: what is big is gzipped, candidates in blocks, so that opening
-one takes a part of the file apart and not all of it.
+Knows how documents are packed into it: what is big is gzipped, candidates in blocks, so that
+opening one takes a part of the file apart and not all of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`drpo view`: the page and its documents over the runs of a folder, for as long as it is looked at.
+"""`drpo view`: the page and its documents over the runs of a folder, while it is looked at.
 
 Read-only, on the loopback unless a token guards it (`drpo.loopback`). Reads files on threads of
 their own; does not know what the documents hold.
@@ -48,7 +48,9 @@ class Viewed:
         # The page itself holds nothing of any run.
         self._gate = Gate(token=token, local=local, caps=caps, open_paths=("/",))
         self._caps = caps
-        self._page = page({"served": True, "documents": {}, "packed": {}, "blocks": []}, served=True)
+        self._page = page(
+            {"served": True, "documents": {}, "packed": {}, "blocks": []}, served=True
+        )
         self._kept: dict[str, tuple[object, bytes]] = {}
 
     def application(self) -> web.Application:
@@ -79,9 +81,7 @@ class Viewed:
     async def candidate(self, request: web.Request) -> web.Response:
         """A block that has one."""
         path, number = self._file(request), int(request.match_info["candidate"])
-        return await self._told(
-            request, _stamp(path), lambda: documents.candidates(path, [number])
-        )
+        return await self._told(request, _stamp(path), lambda: documents.candidates(path, [number]))
 
     async def more(self, request: web.Request) -> web.Response:
         """What is read when it is asked for first."""
@@ -123,6 +123,8 @@ class Viewed:
                 response = _refused(500, str(problem))
             except web.HTTPException as problem:
                 response = _refused(problem.status, problem.reason)
+            except Exception as error:  # noqa: BLE001 - aiohttp would write it down, texts and all
+                response = _refused(500, f"this is a fault of drpo: {type(error).__name__}")
             response.headers.update(_HEADERS)
             return response
 

@@ -8,6 +8,7 @@ const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678
   "#c3b369", "#e1cc55", "#fee838"];
 const FEW = 1200;
 const REST_MS = 120;
+const BEYOND = 0.05;
 const MARGIN = { left: 48, right: 48, top: 64, bottom: 110 };
 
 class Tree {
@@ -30,6 +31,7 @@ class Tree {
     this.search = search;
     this.layout = new Layout(run.tree, search, Math.max(0.5, width / Math.max(1, height)));
     this.range = range(this.layout);
+    this.canvas.dataset.candidates = this.layout.size;
     this.best = this.path(run.tree.returned.find((id) => this.layout.at.has(id)));
     if (!same) this.fitted = true;
     if (this.fitted) this.fit();
@@ -121,7 +123,9 @@ class Tree {
   draw() {
     this.frame ??= requestAnimationFrame(() => {
       this.frame = null;
-      if (this.layout && this.canvas.width) paint(this);
+      if (!this.layout || !this.canvas.width) return;
+      paint(this);
+      this.drawn ??= performance.mark("drawn");
     });
   }
 
@@ -188,24 +192,26 @@ class Tree {
   }
 }
 
-// From the least to the greatest path value that there is.
+// The path values that the scale begins and ends with. The few beyond them, which are mostly those of
+// the first levels, look like its ends: else all others would look alike.
 function range(layout) {
-  let low = Infinity;
-  let high = -Infinity;
+  const values = [];
   for (let node = 0; node < layout.size; node += 1) {
-    const at = layout.of("value", node);
-    if (at === null) continue;
-    low = Math.min(low, at);
-    high = Math.max(high, at);
+    if (layout.of("value", node) !== null) values.push(layout.of("value", node));
   }
-  if (low > high) return null;
-  return high - low < 1e-9 ? [low - 0.5, high + 0.5] : [low, high];
+  if (!values.length) return null;
+  values.sort((one, other) => one - other);
+  const at = (share) => values[Math.round(share * (values.length - 1))];
+  const [low, high] = [at(BEYOND), at(1 - BEYOND)];
+  const ends = { below: values[0] < low, above: values.at(-1) > high };
+  return high - low < 1e-9 ? { low: low - 0.5, high: high + 0.5, ...ends } : { low, high, ...ends };
 }
 
 // 0 for the darkest of the shades; null for a candidate without a path value.
 function shade(number, span) {
   if (number === null || span === null) return null;
-  return Math.round(((number - span[0]) / (span[1] - span[0])) * (SHADES - 1));
+  const place = (number - span.low) / (span.high - span.low);
+  return Math.round(Math.min(1, Math.max(0, place)) * (SHADES - 1));
 }
 
 const PALETTE = Array.from({ length: SHADES }, (_, at) => {
