@@ -307,17 +307,29 @@ def list_runs(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
 def show(
     run: Run = None,
     view: Annotated[
-        Literal["summary", "tree", "trace", "examples"], typer.Option(help="How much to show.")
+        Literal["summary", "tree", "trace", "examples", "why"],
+        typer.Option(help="How much to show."),
     ] = "summary",
+    candidate: Annotated[
+        int | None, typer.Option("--candidate", metavar="ID", help="why: of this one's prompt.")
+    ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show what a run found, every candidate (tree), why each is there (trace), its examples."""
+    """Show what a run found, every candidate (tree), why each is there (trace), its examples.
+
+    The view why tells of every sentence of the prompt where it comes from, and what for.
+    """
     from drpo.checkpoints import reader
     from drpo.checkpoints.runs import find_run
     from drpo.render import print_examples, print_json, print_summary, print_trace, print_tree
 
     path = find_run(runs, run, say=_complain)
+    if view == "why":
+        _show_why(path, candidate, as_json=as_json)
+        return
+    if candidate is not None:
+        raise typer.BadParameter(f"--candidate is for --view why, not for {view}")
     told = reader.summary(path)
     if as_json and view in ("summary", "examples"):
         print_json(told if view == "summary" else told["examples"])
@@ -332,6 +344,14 @@ def show(
         print_tree(told, nodes)
     else:
         print_trace(told, nodes)
+
+
+def _show_why(path: Path, candidate: int | None, *, as_json: bool) -> None:
+    from drpo.render import print_json, print_why
+    from drpo.why import why
+
+    told = why(path, candidate)
+    print_json(told) if as_json else print_why(told)
 
 
 @app.command()
