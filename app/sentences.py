@@ -62,7 +62,7 @@ def _parts(line: str) -> list[str]:
         parts.append(line[start : end.end()])
         start = end.end()
     folded = [_spaced(part) for part in (*parts, line[start:])]
-    return [part for part in folded if part]
+    return [part for part in folded if any(each.isalnum() for each in part)]
 
 
 def _goes_on(before: str, after: str) -> bool:

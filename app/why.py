@@ -6,7 +6,7 @@ reason for a sentence is a guess by their words (`drpo.evidence`); what the rewr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ OF_ROOT = "of the prompt that the search began with"
 ALL_PERFECT = "every score that the rewriter saw was 5"
 NO_VERDICT = "the rewriter saw no verdict"
 NO_SCORE = "the rewriter saw no score"
+UNMATCHED = "none of the low scores that the rewriter saw is about it"
 
 
 def why(path: Path, candidate: int | None = None) -> dict[str, Any]:
@@ -47,6 +48,26 @@ def why(path: Path, candidate: int | None = None) -> dict[str, Any]:
             "path": [step.id for step in reversed(line.steps)],
             "prompts": {name: _prompt(line, name) for name in newest.prompts},
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Unfounded:
+    """A sentence that no low score speaks for."""
+
+    prompt: str
+    """Name of the prompt that it is in."""
+    text: str
+    reason: str
+
+
+def unfounded(told: Mapping[str, Any]) -> list[Unfounded]:
+    """Of what `why` tells: every sentence without evidence, and those that none is matched to."""
+    return [
+        Unfounded(name, sentence["text"], sentence["unfounded"] or UNMATCHED)
+        for name, every in told["prompts"].items()
+        for sentence in every
+        if not any(each["matched"] for each in sentence["evidence"])
+    ]
 
 
 def _chosen(db: Database, run_id: str) -> tuple[int, str]:

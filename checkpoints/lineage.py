@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlite_utils import Database
 
@@ -43,7 +42,6 @@ class Judgement:
 
 def line(db: Database, candidate: int) -> list[Step]:
     """From the candidate to its root. Raises BadInput where there is no such candidate."""
-    authors = _authors(db)
     # Not `union all`: in a damaged file the line may be a circle.
     rows = db.query(
         "with recursive line (id, parent) as (select id, parent from candidate where id = ?"
@@ -51,30 +49,37 @@ def line(db: Database, candidate: int) -> list[Step]:
         " select candidate.* from candidate join line using (id)",
         [candidate],
     )
-    found = {row["id"]: _step(row, authors) for row in rows}
+    found = {row["id"]: row for row in rows}
     if candidate not in found:
         [(last,)] = db.execute("select max(id) from candidate").fetchall()
         allowed = "it has none yet" if last is None else f"allowed are 0 to {last}"
         raise BadInput(f"candidate {candidate}: this run has no such candidate; {allowed}")
-    steps = [found.pop(candidate)]
-    while steps[-1].parent is not None:
-        steps.append(found.pop(steps[-1].parent))
-    return steps
+    authors, steps = _authors(db, list(found)), [found.pop(candidate)]
+    while steps[-1]["parent"] is not None:
+        steps.append(found.pop(steps[-1]["parent"]))
+    return [
+        Step(
+            row["id"],
+            row["level"],
+            row["parent"],
+            dict(json.loads(row["prompts"])),
+            authors.get((row["parent"], row["item"])),
+        )
+        for row in steps
+    ]
 
 
-def _authors(db: Database) -> dict[tuple[int, int], str]:
-    """Of the rewrites that a person wrote, by parent and number."""
+def _authors(db: Database, parents: Sequence[int]) -> dict[tuple[int, int], str]:
+    """Of these candidates' rewrites that a person wrote, by parent and number."""
     # A file of an older version knows none.
     if "author" not in db["rewrite"].columns_dict:
         return {}
-    rows = db.query("select parent, item, author from rewrite where author is not null")
+    rows = db.query(
+        "select rewrite.parent, item, author from json_each(?)"
+        " join rewrite on rewrite.parent = json_each.value where author is not null",
+        [dumps(list(parents))],
+    )
     return {(row["parent"], row["item"]): row["author"] for row in rows}
-
-
-def _step(row: Mapping[str, Any], authors: Mapping[tuple[int, int], str]) -> Step:
-    prompts = dict(json.loads(row["prompts"]))
-    author = authors.get((row["parent"], row["item"]))
-    return Step(row["id"], row["level"], row["parent"], prompts, author)
 
 
 def body(db: Database, sha256: str) -> str:
