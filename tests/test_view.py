@@ -60,7 +60,7 @@ async def test_the_page_and_its_documents_are_served(run: Path) -> None:
         assert told["summary"]["status"] == "done"
         _, block, _ = await get(f"{at}/candidates/1")
         assert list(block["candidates"]) == ["1"]
-        for name in ("sentences", "insights"):
+        for name in ("sentences", "why", "insights"):
             assert (await get(f"{at}/{name}"))[0] == 200
 
 

@@ -16,6 +16,7 @@ from drpo.checkpoints.runs import reading, run_files
 from drpo.graph.errors import BadInput
 from drpo.insights import insights
 from drpo.sentences import match, pieces, sentences
+from drpo.why import why
 
 Document = dict[str, Any]
 
@@ -124,6 +125,7 @@ def sentence_index(path: Path) -> Document:
 
 MORE: Mapping[str, Callable[[Path], Document]] = {
     "sentences": sentence_index,
+    "why": why,
     "insights": lambda path: insights([path]),
 }
 """Documents of a run that are read when they are asked for, by name."""
