@@ -92,7 +92,7 @@ async def look_at_everything(page: Page, run: str) -> None:
     await page.until("!document.getElementById('found').hidden")
 
 
-async def test_no_text_of_a_model_is_markup_or_script_in_a_report(
+async def test_i4_no_text_of_a_model_is_markup_or_script_in_a_report(
     run: Path, tmp_path: Path
 ) -> None:
     """Scripts, handlers, addresses and broken markup are shown as they are written."""
@@ -110,7 +110,7 @@ async def test_no_text_of_a_model_is_markup_or_script_in_a_report(
         assert await page.run(f"{links}.length") == 0
 
 
-async def test_no_text_of_a_model_is_markup_or_script_when_served(
+async def test_i4_no_text_of_a_model_is_markup_or_script_when_served(
     run: Path, tmp_path: Path
 ) -> None:
     """And the page asks nobody but its own server."""

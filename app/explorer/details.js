@@ -8,11 +8,11 @@ function details(run, told) {
   const link = (id, label = `#${id}`) => candidateLink(run.run, id, label);
   return [
     detailsHead(one, run),
-    figures(one, told),
+    figures(one, told, armOf(run, one.candidate)),
     one.parent !== null && el("div", { class: "way", "aria-label": "Path from the root" },
-      wayTo(run.tree, one.candidate).map((id, at, all) => [at > 0 && "›",
-        id === null ? "…" : at === all.length - 1 ? `#${id}` : link(id)])),
-    decisionsPart(one),
+      wayTo(run.tree, one.candidate).map((id, at, all) => [at > 0 && el("span", {}, "›"),
+        id === null ? el("span", {}, "…") : at === all.length - 1 ? el("span", {}, `#${id}`) : link(id)])),
+    decisionsPart(one, armOf(run, one.candidate)),
     ...Object.keys(one.prompts).map((name, _, names) =>
       promptPart(one, name, told.texts, names.length > 1)),
     answersPart(one, told),
@@ -30,10 +30,10 @@ function detailsHead(one, run) {
     dropped: "dropped", open: "not decided yet", arm: "compared" };
   const row = run.tree.id.indexOf(one.candidate);
   const fate = run.tree.fate[row];
-  const arm = run.arms.find((each) => each.candidate === one.candidate);
+  const arm = armOf(run, one.candidate);
   return el("header", {},
-    el("h1", {}, arm ? arm.name : `Candidate ${one.candidate}`),
-    el("span", { class: "tag" }, `level ${one.level}`),
+    el("h1", {}, arm ? arm.label : `Candidate ${one.candidate}`),
+    !arm && el("span", { class: "tag" }, `level ${one.level}`),
     el("span", { class: "tag" }, one.author ? "by a person" : origin(one)),
     el("span", { class: fate === "dropped" || fate === "open" ? "tag" : "tag on" }, fates[fate] ?? fate),
     run.tree.returned.includes(one.candidate) && el("span", { class: "tag on" }, "★ returned"),
@@ -47,19 +47,31 @@ function origin(one) {
   return said[one.origin] ?? one.origin;
 }
 
-function figures(one, told) {
+// What an alignment compares: its name, and its mean where the comparison is finished.
+function armOf(run, id) {
+  const arm = run.arms.find((each) => each.candidate === id);
+  if (!arm) return null;
+  const found = run.summary.findings[arm.part];
+  const shown = arm.with_examples ? "with examples" : "without examples";
+  const mine = found?.arms?.find((each) => (arm.part === "select"
+    ? each.prompt === arm.prompt && Boolean(each.with_examples) === Boolean(arm.with_examples) : each.name === arm.name));
+  const label = arm.part === "select" ? `Prompt of #${arm.prompt}, ${shown}` : arm.name;
+  return { part: arm.part, label, mean: mine?.mean ?? null };
+}
+
+function figures(one, told, arm) {
   const calls = one.calls.map((key) => told.calls[key]).filter(Boolean);
   const sum = (name) => calls.reduce((total, call) => total + (call[name] ?? 0), 0);
   const unknown = calls.some((call) => call.cost_usd === null);
   const shown = [
-    ["reward", value(one.reward)],
-    [`path value (of ${count(one.path_count)})`, value(one.path_value)],
+    arm ? ["mean reward", value(arm.mean)] : ["reward", value(one.reward)],
+    !arm && [`path value (of ${count(one.path_count)})`, value(one.path_value)],
     ["calls", count(calls.length)],
     ["tokens", count(sum("prompt_tokens") + sum("completion_tokens"))],
     ["cost", unknown ? "unknown" : dollars(sum("cost_usd"))],
     ["time in calls", seconds(sum("seconds"))],
   ];
-  return el("div", { class: "figures" }, shown.map(([name, said]) =>
+  return el("div", { class: "figures" }, shown.filter(Boolean).map(([name, said]) =>
     el("div", {}, el("span", {}, name), el("b", {}, said))));
 }
 
@@ -73,7 +85,8 @@ function wayTo(tree, id) {
   return [found[0], null, ...found.slice(2 - LONGEST_WAY)];
 }
 
-function decisionsPart(one) {
+function decisionsPart(one, arm) {
+  if (arm) return part("Why it is there", null, el("p", {}, `Compared with the others on the queries of "${arm.part}".`));
   if (!one.decisions.length) return part("Why it is there", null, el("p", { class: "note" }, "Nothing is decided on it yet."));
   return part("Why it is there", null, el("ul", { class: "reasons" }, one.decisions.map((each) =>
     el("li", {}, el("b", {}, each.action), `: ${each.reason} `,

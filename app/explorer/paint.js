@@ -186,7 +186,9 @@ function paintLabels(tree, seen, radius, ink) {
   for (const node of seen) {
     const [x, y] = tree.screen(node);
     const said = far && layout.of("value", node) !== null ? `  ${value(layout.of("value", node), 2)}` : "";
-    haloed(pen, `${layout.id(node) % PER_SEARCH}${said}`, x + radius + 5, y + 4, ink("ground"));
+    const arm = armOf(tree.run, layout.id(node));
+    const name = arm ? `${arm.part}: ${arm.label}  ${value(arm.mean, 2)}` : `${layout.id(node) % PER_SEARCH}${said}`;
+    haloed(pen, name, x + radius + 5, y + 4, ink("ground"));
   }
 }
 

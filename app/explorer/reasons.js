@@ -3,11 +3,11 @@
 const CLUES_SHOWN = 5;
 
 function whyPanel(run, told) {
-  const which = { deployed: "the prompt to use", best: "the best prompt so far" }[told.chosen] ?? "a prompt";
+  const which = { deployed: "the prompt to use", best: run.summary.status === "done" ? "the best prompt" : "the best prompt so far" }[told.chosen] ?? "a prompt";
   return [
     el("h1", {}, "Why each sentence is there"),
     el("p", { class: "note" }, `Of ${which}, `, candidateLink(run.run, told.candidate),
-      ": which candidate brought or last changed each sentence, and the low scores that its rewriter saw. That a score was the reason is a guess by common words."),
+      ": which candidate brought or last changed each sentence, and the low scores that its rewriter saw. That a score was the reason is a guess by the words that they share."),
     Object.entries(told.prompts).map(([name, sentences], _, all) => [
       all.length > 1 && el("h2", {}, name),
       paged(el("ol", { class: "why" }), sentences, (each) => whyLine(run, each)),
@@ -38,8 +38,8 @@ function clueOf(clue) {
     ? `${value(clue.before, 2)} → ${value(clue.after, 2)}` : "";
   return fold([el("b", {}, clue.aspect), ` ${value(clue.score, clue.score % 1 ? 1 : 0)}  `, clue.rationale], moved, () => [
     el("h3", {}, `Query ${clue.query}`), longText(clue.query_text),
-    el("h3", {}, "Answer"), longText(clue.answer, "answer"),
     el("h3", {}, "Rationale"), longText(clue.rationale),
+    fold("The answer that was judged", "", () => longText(clue.answer, "answer")),
     clue.shared?.length > 0 && el("p", { class: "note" }, `Words in common: ${clue.shared.join(", ")}`),
     moved && el("p", { class: "note" }, `Mean of the aspect: ${value(clue.before, 2)} where it was seen, ${value(clue.after, 2)} under the rewrite, ${value(clue.since, 2)} since then; each on other queries.`),
   ]);
