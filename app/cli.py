@@ -53,7 +53,10 @@ Trust = Annotated[
 Unasked = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")]
 DEFAULT_RUNS = Path("runs")
 WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
-VERBS = "init optimize align estimate resume fork replay runs show export chat serve doctor rm"
+VERBS = (
+    "init optimize align estimate resume fork replay runs show export report view chat serve"
+    " doctor rm"
+)
 
 
 @app.command()
@@ -303,21 +306,46 @@ def list_runs(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
         print_runs(told, runs)
 
 
-@app.command()
+@app.command(
+    epilog="insights takes several runs; diff takes one or two, each RUN or RUN:CANDIDATE, the "
+    "second also :CANDIDATE of the same run; one alone is held against what it came from.",
+)
 def show(
-    run: Run = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]", help="The run's id, or its beginning; else the newest."),
+    ] = None,
     view: Annotated[
-        Literal["summary", "tree", "trace", "examples"], typer.Option(help="How much to show.")
+        Literal["summary", "tree", "trace", "examples", "insights", "diff", "why"],
+        typer.Option(help="How much to show."),
     ] = "summary",
+    candidate: Annotated[
+        int | None, typer.Option("--candidate", metavar="ID", help="why: of this one's prompt.")
+    ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show what a run found, every candidate (tree), why each is there (trace), its examples."""
+    """Show what a run found, every candidate (tree), why each is there (trace), its examples.
+
+    The view insights tells where the model is weak; diff, how two prompts differ.
+    The view why tells of every sentence of the prompt where it comes from, and what for.
+    """
     from drpo.checkpoints import reader
     from drpo.checkpoints.runs import find_run
     from drpo.render import print_examples, print_json, print_summary, print_trace, print_tree
 
-    path = find_run(runs, run, say=_complain)
+    if view == "insights":
+        _show_insights(words or [None], runs, as_json=as_json)
+        return
+    if view == "diff":
+        _show_diff(words or [""], runs, as_json=as_json)
+        return
+    path = find_run(runs, _only(words), say=_complain)
+    if view == "why":
+        _show_why(path, candidate, as_json=as_json)
+        return
+    if candidate is not None:
+        raise typer.BadParameter(f"--candidate is for --view why, not for {view}")
     told = reader.summary(path)
     if as_json and view in ("summary", "examples"):
         print_json(told if view == "summary" else told["examples"])
@@ -332,6 +360,33 @@ def show(
         print_tree(told, nodes)
     else:
         print_trace(told, nodes)
+
+
+def _show_insights(names: Sequence[str | None], runs: Path, *, as_json: bool) -> None:
+    from drpo.checkpoints.runs import find_run
+    from drpo.insights import insights
+    from drpo.render import print_json
+    from drpo.render_insights import print_insights
+
+    told = insights([find_run(runs, name, say=_complain) for name in names])
+    print_json(told) if as_json else print_insights(told)
+
+
+def _show_diff(names: Sequence[str], runs: Path, *, as_json: bool) -> None:
+    from drpo.comparison import comparison, sides
+    from drpo.render import print_json
+    from drpo.render_comparison import print_comparison
+
+    told = comparison(*sides(names, runs, say=_complain))
+    print_json(told) if as_json else print_comparison(told)
+
+
+def _show_why(path: Path, candidate: int | None, *, as_json: bool) -> None:
+    from drpo.render import print_json, print_why
+    from drpo.why import why
+
+    told = why(path, candidate)
+    print_json(told) if as_json else print_why(told)
 
 
 @app.command()
@@ -444,11 +499,12 @@ def serve(
     with starting():
         from drpo import serve as serving
         from drpo.aligned import aligned
+        from drpo.loopback import Caps, token_for
         from drpo.provenance import artifact_named
         from drpo.render import plain
 
         read_env()
-        token = serving.token_for(host, token_env)
+        token = token_for(host, token_env, verb="serve")
         model = aligned(artifact_named(artifact, runs, say=_complain), trusted=trust or ())
 
     def heard(url: str) -> None:
@@ -460,10 +516,73 @@ def serve(
         host=host,
         port=port,
         token=token,
-        caps=serving.Caps(in_flight=in_flight, per_minute=per_minute),
+        caps=Caps(in_flight=in_flight, per_minute=per_minute),
         heard=heard,
         say=_complain if verbose else None,
     )
+    typer.echo("stopped")
+
+
+@app.command()
+def report(
+    run: Run = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Where to; else RUN.html, here."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Write a run as one HTML file to look into: tree, prompts, verdicts, calls, costs."""
+    from drpo.artifact import write_whole
+    from drpo.checkpoints.runs import find_run
+    from drpo.explorer.report import report as made
+    from drpo.texts import refuse_to_replace
+
+    path = find_run(runs, run, say=_complain)
+    to = out or Path(f"{path.stem[:8]}.html")
+    refuse_to_replace(to, force=force)
+    # As private as the run's file, of which it holds everything that can be read.
+    write_whole(to, made(path), mode=0o600)
+    typer.echo(f"Wrote {to}: open it in a browser; it needs no network.")
+
+
+@app.command()
+def view(
+    run: Run = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; off this machine, it takes a token.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")
+    ] = 8001,
+    token_env: Annotated[
+        str | None,
+        typer.Option(
+            "--token-env",
+            metavar="NAME",
+            help="The variable with the token that the page asks for; else DRPO_VIEW_TOKEN.",
+        ),
+    ] = None,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Look into the runs of the folder in a browser, also while they go on; changes nothing."""
+    with starting():
+        from drpo.checkpoints.runs import find_run
+        from drpo.explorer.server import Viewed
+        from drpo.loopback import is_local_address, listening, token_for, until_stopped
+
+        read_env()
+        token = token_for(host, token_env, verb="view")
+        # Without a run the newest is shown, also one that is yet to be made.
+        place = "" if run is None else f"#{find_run(runs, run).stem[:8]}"
+        viewed = Viewed(runs, token=token, local=is_local_address(host))
+
+    def heard(url: str) -> None:
+        asks = "" if token is None else "; it asks for the token"
+        typer.echo(f"{url}/{place} shows the runs of {str(runs)!r}{asks}; Ctrl-C ends it")
+
+    until_stopped(listening(viewed.application(), host, port), heard)
     typer.echo("stopped")
 
 
@@ -503,6 +622,12 @@ def _exit_code(words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code if isinstance(code, int) else 0
+
+
+def _only(words: Sequence[str] | None) -> str | None:
+    if words and len(words) > 1:
+        raise typer.BadParameter(f"one RUN at a time, not {' and '.join(words)}")
+    return words[0] if words else None
 
 
 def _run_and_overrides(words: Sequence[str] | None) -> tuple[str | None, list[str]]:

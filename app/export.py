@@ -27,6 +27,7 @@ from drpo.preferences import LEAST_MARGIN, line_of, pairs
 from drpo.prompt_page import page_of
 from drpo.provenance import artifact_named
 from drpo.render import plain
+from drpo.texts import refuse_to_replace
 
 CONVERSATION = "messages"
 """Name of the conversation in the template of LangChain."""
@@ -73,7 +74,7 @@ def export(
     if out is None:
         _print(text)
     else:
-        _refuse(out, force=force)
+        refuse_to_replace(out, force=force)
         write_whole(out, text)
         say(f"wrote {out}")
 
@@ -189,23 +190,10 @@ def _with_its_page(
     if file == page:
         raise BadInput(f"{str(out)!r}: an artifact's name ends in .json")
     for each in (file, page):
-        _refuse(each, force=force)
+        refuse_to_replace(each, force=force)
     write_whole(page, page_of(artifact))
     write_whole(file, artifact_text(artifact))
     say(f"wrote {file}, and for people {page}")
-
-
-def _refuse(out: Path, *, force: bool) -> None:
-    """What is there stays, unless the user says otherwise."""
-    try:
-        there = out.exists() or out.is_symlink()
-        folder = out.is_dir()
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{str(out)!r}: {error}") from None
-    if folder:
-        raise BadInput(f"{str(out)!r} is a folder")
-    if there and not force:
-        raise BadInput(f"{str(out)!r} is there already; --force writes over it")
 
 
 def _stream(
@@ -219,7 +207,7 @@ def _stream(
             count += 1
         say(_counted(count))
         return
-    _refuse(out, force=force)
+    refuse_to_replace(out, force=force)
     unfinished = out.with_name(f".{out.name}.new")
     try:
         with unfinished.open("w", encoding="utf-8", newline="\n") as file:

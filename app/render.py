@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drpo.render_alignment import say_alignment, say_examples
+from drpo.render_why import say_why
 
 if TYPE_CHECKING:
     from drpo.checkpoints.doctor import Finding
@@ -57,7 +58,7 @@ def print_runs(told: Sequence[Mapping[str, Any]], folder: Path) -> None:
             f"{_new_calls(run):,}",
             run["created_at"][:16].replace("T", " "),
         )
-    _console().print(table)
+    console().print(table)
 
 
 def print_estimate(told: Mapping[str, Any], models: Mapping[str, str]) -> None:
@@ -77,7 +78,7 @@ def print_estimate(told: Mapping[str, Any], models: Mapping[str, str]) -> None:
             f"{tokens:,}",
             "unknown" if cost is None else dollars(cost["expected"]),
         )
-    _console().print(table)
+    console().print(table)
 
 
 def forecast(told: Mapping[str, Any]) -> str:
@@ -190,6 +191,11 @@ def print_examples(told: Mapping[str, Any]) -> None:
     say_examples(say, told["examples"])
 
 
+def print_why(told: Mapping[str, Any]) -> None:
+    """Every sentence of a prompt, with what it is there for."""
+    say_why(_Lines(), told)
+
+
 def print_trace(told: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> None:
     """Every candidate with all that led to it."""
     say = _Lines()
@@ -295,7 +301,7 @@ def print_checkup(looks: Sequence[Mapping[str, Any]]) -> None:
         for look in rows:
             cells = (_STATES[look["state"]], look["what"], look["said"])
             table.add_row(*(Text(plain(cell)) for cell in cells))
-        _console().print(Padding(table, (0, 0, 0, 2)))
+        console().print(Padding(table, (0, 0, 0, 2)))
     todo = [look for look in looks if look["do"]]
     if todo:
         say()
@@ -398,7 +404,7 @@ class _Lines:
     """Prints lines of text in which nothing is markup."""
 
     def __init__(self) -> None:
-        self._console = _console()
+        self._console = console()
 
     def __call__(self, text: str = "") -> None:
         self._console.print(Text(plain(text)), soft_wrap=True)
@@ -409,5 +415,6 @@ def plain(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def _console() -> Console:
+def console() -> Console:
+    """On which nothing is markup."""
     return Console(highlight=False, markup=False, emoji=False)

@@ -8,71 +8,29 @@ nowhere. Does not know how the model answers (`drpo.aligned`) or what the protoc
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
-import os
-import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 from aiohttp import web
 from langchain_core.messages import AIMessage
 
+from drpo import loopback
 from drpo.aligned import AlignedModel
-from drpo.graph.errors import BadInput, DrpoError
-from drpo.models.keys import is_local
+from drpo.graph.errors import DrpoError
+from drpo.loopback import NOT_KEPT, Caps, Gate, Handler, TurnedAway, is_local_address, until_stopped
 from drpo.protocol import Asked, Refused, Reply, read, refused
 
-TOKEN_ENV = "DRPO_SERVE_TOKEN"  # noqa: S105 - the name of a variable
-SHORTEST_TOKEN = 16
-"""Characters; a shorter one can be guessed."""
-GRACE_S = 2.0
-"""How long answers in flight may take once the server is told to stop."""
 READING_S = 30.0
 """How long a client may take to send its request."""
 REPLY = web.RequestKey("reply", Reply)
 STREAM = web.RequestKey("stream", web.StreamResponse)
 """Once its headers are sent."""
-NOT_KEPT = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Caps:
-    """How much is taken in at once."""
-
-    body_bytes: int = 8 * 1024 * 1024
-    in_flight: int = 64
-    """Requests that are being answered."""
-    per_minute: int = 600
-    """Requests; as many may come at once."""
-
-
-class Rate:
-    """Lets so many through in a minute, and the rest of them later."""
-
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_s = per_minute / 60
-        self._most = self._left = float(per_minute)
-        self._clock = clock
-        self._at = clock()
-
-    def wait_s(self) -> float:
-        """0 for one that may go on; else when the next one may."""
-        now = self._clock()
-        self._left = min(self._most, self._left + (now - self._at) * self._per_s)
-        self._at = now
-        if self._left < 1:
-            return (1 - self._left) / self._per_s
-        self._left -= 1
-        return 0.0
 
 
 class Served:
@@ -90,11 +48,8 @@ class Served:
         """`local` is for the loopback; `say` hears one line of each request, without its texts."""
         self.name = f"drpo-{model.artifact.content_sha256[:12]}"
         self._model = model
-        self._token = None if token is None else _digest(token)
-        self._local = local
         self._caps = caps or Caps()
-        self._rate = Rate(self._caps.per_minute)
-        self._in_flight = 0
+        self._gate = Gate(token=token, local=local, caps=self._caps, open_paths=("/health",))
         self._say = say
 
     def application(self) -> web.Application:
@@ -126,7 +81,7 @@ class Served:
             # A page of any site may send anything else to this machine without asking.
             wanted = "send JSON, with the header Content-Type: application/json"
             raise Refused(415, "invalid_request", wanted)
-        with self._place():
+        with self._gate.place():
             asked = await _asked(request)
             reply = Reply(uuid.uuid4().hex, int(time.time()), self.name)
             request[REPLY] = reply
@@ -162,29 +117,18 @@ class Served:
     def _listed(self) -> dict[str, Any]:
         return {"id": self.name, "object": "model", "created": 0, "owned_by": "drpo"}
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the places for requests in flight. Raises Refused where there is none."""
-        wait_s = self._rate.wait_s()
-        if wait_s:
-            raise Refused(429, "too_many_requests", "too many requests", wait_s=wait_s)
-        if self._in_flight >= self._caps.in_flight:
-            raise Refused(429, "too_many_requests", "too many requests at once", wait_s=1)
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-
     def _guarded(self) -> Any:
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             since = time.monotonic()
             try:
-                self._admit(request)
+                self._gate.admit(request)
                 response = await handler(request)
             except Refused as problem:
                 response = await _told(request, problem)
+            except TurnedAway as problem:
+                known = Refused(problem.status, problem.code, str(problem), wait_s=problem.wait_s)
+                response = await _told(request, known)
             except DrpoError as problem:
                 response = await _told(request, refused(problem))
             except web.HTTPException as problem:
@@ -202,18 +146,6 @@ class Served:
             return response
 
         return guard
-
-    def _admit(self, request: web.Request) -> None:
-        """Raises Refused for who must not come in."""
-        if self._local and not all(map(_is_loopback, request.headers.getall("Host", [""]))):
-            # A name that somebody lets point to this machine, for their page to get in.
-            raise Refused(403, "wrong_host", "this server answers to localhost alone")
-        if self._token is None or request.path == "/health":
-            return
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        known = hmac.compare_digest(_digest(given.strip()), self._token)
-        if scheme.lower() != "bearer" or not known:
-            raise Refused(401, "invalid_api_key", "a token is needed: Authorization: Bearer ...")
 
     def _tell(self, request: web.Request, status: int, took_s: float) -> None:
         if self._say is None:
@@ -251,63 +183,11 @@ async def _told(request: web.Request, problem: Refused) -> web.StreamResponse:
     return web.json_response(problem.body(), status=problem.status, headers=problem.headers)
 
 
-def _digest(token: str) -> bytes:
-    """Of one length, whatever is compared."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-
-
-def _is_loopback(host: str) -> bool:
-    """Of a header, with a port or without; or an address to listen on."""
-    return is_local(f"//{host}")
-
-
-def is_local_address(host: str) -> bool:
-    """Whether who listens there is heard on this machine alone."""
-    return _is_loopback(f"[{host}]" if ":" in host else host)
-
-
-def token_for(host: str, variable: str | None) -> str | None:
-    """Which clients have to send; None for a server on the loopback that nobody asked one for.
-
-    Raises BadInput where one is needed and there is none to use.
-    """
-    name = variable or TOKEN_ENV
-    token = os.environ.get(name, "").strip()
-    if not token:
-        if variable is None and is_local_address(host):
-            return None
-        raise BadInput(
-            f"to listen on {host!r}, drpo serve needs a token that clients send as their key: "
-            f"set the environment variable {name} (at least {SHORTEST_TOKEN} characters)"
-        )
-    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
-        raise BadInput(
-            f"the token in {name} needs at least {SHORTEST_TOKEN} characters, all of them ASCII"
-        )
-    return token
-
-
 @asynccontextmanager
 async def listening(served: Served, host: str, port: int) -> AsyncIterator[str]:
     """The base URL, for as long as it is served. Raises BadInput where it cannot be."""
-    # With cancellation, an answer that nobody waits for any more is not paid for to its end.
-    runner = web.AppRunner(
-        served.application(),
-        access_log=None,
-        handler_cancellation=True,
-        shutdown_timeout=GRACE_S,
-    )
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            said = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-            raise BadInput(f"cannot listen on {host}:{port}: {said}") from None
-        address, found = runner.addresses[0][:2]
-        yield f"http://{f'[{address}]' if ':' in address else address}:{found}/v1"
-    finally:
-        await runner.cleanup()
+    async with loopback.listening(served.application(), host, port) as url:
+        yield f"{url}/v1"
 
 
 def serve(
@@ -321,18 +201,8 @@ def serve(
     say: Say | None = None,
 ) -> None:
     """Until Ctrl-C or SIGTERM; `heard` gets the base URL. Raises BadInput."""
-    local = is_local_address(host)
-    served = Served(model, token=token, local=local, caps=caps, say=say)
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        async with listening(served, host, port) as url:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            heard(url)
-            await stop.wait()
-
+    served = Served(model, token=token, local=is_local_address(host), caps=caps, say=say)
     try:
-        asyncio.run(run())
+        until_stopped(listening(served, host, port), heard)
     finally:
         model.close()

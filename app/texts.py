@@ -1,4 +1,4 @@
-"""Text files that a person names, and numbers of things. Does not know what is in them."""
+"""Text files that a person names, to read or to write; numbers of things in words."""
 
 from __future__ import annotations
 
@@ -26,3 +26,16 @@ def read_text(file: str | Path, where: str) -> str:
     except (RuntimeError, ValueError) as error:
         # The home folder of nobody, and a name with a NUL.
         raise BadInput(f"{where}: {error}") from None
+
+
+def refuse_to_replace(out: Path, *, force: bool) -> None:
+    """What is there stays, unless the user says otherwise. Raises BadInput."""
+    try:
+        there = out.exists() or out.is_symlink()
+        folder = out.is_dir()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{str(out)!r}: {error}") from None
+    if folder:
+        raise BadInput(f"{str(out)!r} is a folder")
+    if there and not force:
+        raise BadInput(f"{str(out)!r} is there already; --force writes over it")

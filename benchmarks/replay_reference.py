@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from drpo.checkpoints.reader import tree
 from drpo.checkpoints.runs import create_run
-from drpo.checkpoints.store import open_store
+from drpo.checkpoints.store import RunStore, open_store
+from drpo.conf.schema import Settings
 from drpo.graph.build import build_search, initial_state
+from drpo.graph.context import Context
 from drpo.graph.errors import BadInput, DrpoError
 from drpo.models.recorded import RecordedCaller, RecordedRun
 from drpo.parts import context_for
@@ -27,15 +30,61 @@ from drpo.settings import compose_settings
 
 def differences(recorded: RecordedRun, folder: Path) -> list[str]:
     """What our search does otherwise than the recorded one; nothing when they are the same."""
-    limits, answer, nodes = asyncio.run(_searched(recorded, folder))
+    settings = paper_settings(recorded)
+    queries = recorded.queries
+    run = create_run(folder, settings="{}", fingerprint={}, queries=queries, version="replay")
+
+    async def search() -> Searched:
+        async with open_store(run.path) as store:
+            context = context_for(settings, queries, RecordedCaller(recorded), store)
+            return await searched(run.id, context, store)
+
+    return compared(recorded, asyncio.run(search()), tree(run.path))
+
+
+def paper_settings(recorded: RecordedRun, *overrides: str) -> Settings:
+    """Of the search that the paper's own code made, from the same root."""
+    settings = compose_settings(["search=paper", "data.shuffle=false", *overrides])
+    return settings.model_copy(update={"root": {"system": recorded.prompt(0)}})
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """How our search went."""
+
+    limits: Mapping[int, int]
+    """Level limit at the entry of each level."""
+    answer: int
+    """The terminal candidate."""
+
+
+async def searched(run_id: str, context: Context, store: RunStore) -> Searched:
+    """The whole search through the compiled graph."""
+    limits: dict[int, int] = {}
+    answer = -1
+    async for state in build_search(store.saver).astream(
+        initial_state(context.search),
+        {"configurable": {"thread_id": run_id}, "recursion_limit": RECURSION_LIMIT},
+        context=context,
+        stream_mode="values",
+        durability="sync",
+    ):
+        limits.setdefault(state["level"], state["level_limit"])
+        answer = state.get("answer", answer)
+    return Searched(limits, answer)
+
+
+def compared(recorded: RecordedRun, ours: Searched, nodes: Sequence[dict[str, Any]]) -> list[str]:
+    """What is different in our search, whose tree is `nodes`."""
     found = _candidates(recorded, nodes)
     if found:
         return found
     levels = [level["depth"] for level in recorded.levels]
-    if sorted(limits) != levels:
-        return [f"levels {sorted(limits)} instead of {levels}"]
+    if sorted(ours.limits) != levels:
+        return [f"levels {sorted(ours.limits)} instead of {levels}"]
     for level in recorded.levels:
-        found += _level(level, nodes, limits[level["depth"]])
+        found += _level(level, nodes, ours.limits[level["depth"]])
+    answer = ours.answer
     if answer != recorded.terminal_node:
         found.append(f"terminal candidate {answer} instead of {recorded.terminal_node}")
     elif _value(nodes[answer]) != recorded.cum_reward:
@@ -43,30 +92,6 @@ def differences(recorded: RecordedRun, folder: Path) -> list[str]:
     if _path(nodes, answer) != recorded.path:
         found.append("another path to the terminal candidate")
     return found
-
-
-async def _searched(
-    recorded: RecordedRun, folder: Path
-) -> tuple[dict[int, int], int, list[dict[str, Any]]]:
-    """Level limit at the entry of each level, the terminal candidate, and the whole tree."""
-    settings = compose_settings(["search=paper", "data.shuffle=false"])
-    settings = settings.model_copy(update={"root": {"system": recorded.prompt(0)}})
-    queries = recorded.queries
-    run = create_run(folder, settings="{}", fingerprint={}, queries=queries, version="replay")
-    limits: dict[int, int] = {}
-    answer = -1
-    async with open_store(run.path) as store:
-        context = context_for(settings, queries, RecordedCaller(recorded), store)
-        async for state in build_search(store.saver).astream(
-            initial_state(settings.search),
-            {"configurable": {"thread_id": run.id}, "recursion_limit": RECURSION_LIMIT},
-            context=context,
-            stream_mode="values",
-            durability="sync",
-        ):
-            limits.setdefault(state["level"], state["level_limit"])
-            answer = state.get("answer", answer)
-    return limits, answer, tree(run.path)
 
 
 def _candidates(recorded: RecordedRun, nodes: Sequence[dict[str, Any]]) -> list[str]:

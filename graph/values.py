@@ -6,8 +6,10 @@ LangGraph. The words are those of docs/concepts.md.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 Role = Literal["target", "rewarder", "judge", "rewriter"]
@@ -249,6 +251,12 @@ class Decision:
     """Index of the rewrite among its parent's; -1 where the decision is about the candidate."""
     action: str
     reason: str
+
+
+@lru_cache(maxsize=4096)
+def folded(aspect: str) -> str:
+    """An aspect's name as its identity: `critical thinking` and `Critical-Thinking` are one."""
+    return re.sub(r"[\W_]+", "", aspect).casefold()
 
 
 def is_root(candidate: int) -> bool:

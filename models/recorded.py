@@ -27,6 +27,7 @@ class RecordedRun:
         """Raises BadInput for anything but the schema."""
         if recorded.get("schema") != SCHEMA:
             raise BadInput(f"the schema is {recorded.get('schema')!r}, not {SCHEMA!r}")
+        self.model = str(recorded.get("model", "unknown"))
         self.nodes: list[dict[str, Any]] = recorded["nodes"]
         self.levels: list[dict[str, Any]] = recorded["levels"]
         self.terminal_node: int = recorded["terminal_node"]
@@ -78,16 +79,23 @@ class RecordedCaller:
         """
         if request.role == "rewarder" and request.query is not None:
             return Answer(cast("T", self._selection(request.query)))
+        return Answer(request.parse(self.reply(request)))
+
+    def reply(self, request: Request[Any]) -> Reply:
+        """What the file has for any role but the rewarder, whose replies were not recorded.
+
+        Raises BadInput as `ask`.
+        """
         node = request.candidate
         if node is None or not 0 <= node < len(self._run.nodes):
             raise BadInput(f"there is no recorded candidate {node}")
         recorded = self._run.nodes[node]
         if request.role == "target":
-            return Answer(request.parse(Reply((str(recorded["output"]),))))
+            return Reply((str(recorded["output"]),))
         if request.role == "judge":
-            return Answer(request.parse(Reply((json.dumps(recorded["eval_dict"]),))))
+            return Reply((json.dumps(recorded["eval_dict"]),))
         texts = [json.dumps({"prompts": {"system": text}}) for text in self._run.rewrites(node)]
-        return Answer(request.parse(Reply(tuple(texts))))
+        return Reply(tuple(texts))
 
     def _selection(self, query: int) -> Selection:
         return Selection(tuple(Aspect(name, "") for name in self._run.aspects(query)), "recorded")

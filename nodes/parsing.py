@@ -33,6 +33,7 @@ from drpo.graph.values import (
     Score,
     Selection,
     Verdict,
+    folded,
     mean,
 )
 from drpo.nodes.guards import names_a_score
@@ -66,11 +67,11 @@ def read_selection(reply: Reply, *, pool: Sequence[Aspect], fewest: int, most: i
         said = _validated(_SelectionReply, _only_text(reply))
     except Unreadable as problem:
         return Selection((), f"the rewarder's reply could not be read: {problem}")
-    known = {_folded(aspect.name): aspect for aspect in pool}
+    known = {folded(aspect.name): aspect for aspect in pool}
     chosen: dict[str, Aspect] = {}
     notes: list[str] = []
     for aspect in said.aspects:
-        key = _folded(aspect.name)
+        key = folded(aspect.name)
         if key in known:
             chosen.setdefault(key, known[key])
         elif names_a_score(f"{aspect.name}\n{aspect.definition}"):
@@ -97,11 +98,11 @@ def read_verdict(reply: Reply, *, aspects: Sequence[Aspect]) -> Verdict:
         return Verdict((), f"the judge's reply could not be read: {problem}")
     by_name: dict[str, _AspectReply] = {}
     for entry in said.verdict:
-        by_name.setdefault(_folded(entry.aspect), entry)
-    asked = {_folded(aspect.name) for aspect in aspects}
-    ignored = [entry.aspect for entry in said.verdict if _folded(entry.aspect) not in asked]
+        by_name.setdefault(folded(entry.aspect), entry)
+    asked = {folded(aspect.name) for aspect in aspects}
+    ignored = [entry.aspect for entry in said.verdict if folded(entry.aspect) not in asked]
     notes = (f"ignored, not asked for: {', '.join(ignored)}",) if ignored else ()
-    scores = tuple(_score(aspect, by_name.get(_folded(aspect.name))) for aspect in aspects)
+    scores = tuple(_score(aspect, by_name.get(folded(aspect.name))) for aspect in aspects)
     if all(score.value is None for score in scores):
         return Verdict(scores, "no aspect has a valid score", notes)
     return Verdict(scores, None, notes)
@@ -355,11 +356,6 @@ def _rewrite(reply: Reply, index: int, names: Sequence[str], current: Mapping[st
     if unknown:
         return Rewrite(None, f"it names a prompt {unknown[0]!r} that there is not")
     return Rewrite({name: said.get(name, current[name]) for name in names})
-
-
-def _folded(name: str) -> str:
-    """`critical thinking` and `Critical-Thinking` are one name."""
-    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def _shown(said: object) -> str:

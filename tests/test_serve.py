@@ -31,8 +31,9 @@ from test_aligned import EXAMPLES, asked_of_target, body, changed, run_on
 import drpo
 from drpo.aligned import aligned
 from drpo.artifact import Artifact, write_artifact
+from drpo.loopback import Caps, Rate, token_for
 from drpo.provenance import artifact_of_run
-from drpo.serve import Caps, Rate, Served, listening, token_for
+from drpo.serve import Served, listening
 
 KEY = "sk-secret-0123456789"
 TOKEN = "a-token-of-24-characters"
@@ -648,10 +649,10 @@ def test_i8_off_this_machine_a_token_is_needed(
     if token is not None:
         monkeypatch.setenv("DRPO_SERVE_TOKEN", token)
     if works:
-        assert token_for(host, variable) == token
+        assert token_for(host, variable, verb="serve") == token
     else:
         with pytest.raises(drpo.BadInput, match=variable or "DRPO_SERVE_TOKEN"):
-            token_for(host, variable)
+            token_for(host, variable, verb="serve")
 
 
 def test_i8_without_a_token_nothing_listens_elsewhere(

@@ -33,14 +33,17 @@ def test_everything_is_installed_below_drpo(wheel: Path) -> None:
 
 
 def test_data_files_and_type_marks_come_along(wheel: Path) -> None:
-    """Configuration, templates, queries and `py.typed` of every package."""
+    """Configuration, templates, queries, the Explorer's page and `py.typed` of every package."""
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder in ("conf", "nodes"):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".yaml", ".jinja", ".jsonl"):
                 assert f"drpo/{path.relative_to(ROOT)}" in names
+    for path in (ROOT / "app" / "explorer").iterdir():
+        if path.suffix in (".html", ".css", ".js"):
+            assert f"drpo/explorer/{path.name}" in names
     assert "drpo/py.typed" in names
-    for package in ("checkpoints", "conf", "graph", "models", "nodes"):
+    for package in ("checkpoints", "conf", "explorer", "graph", "models", "nodes"):
         assert f"drpo/{package}/py.typed" in names
 
 

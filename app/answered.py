@@ -1,0 +1,171 @@
+"""Which instructions rewrites brought where an aspect was low, and what it scored under them.
+
+It counts what happened and claims no cause: a child answers other queries than its parent, so the
+fair comparison is with its siblings, who answered the same ones without the instruction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from drpo.checkpoints.scores import Node
+from drpo.graph.values import ROOT, mean
+from drpo.grouping import grouped, in_turn, stems, telling
+from drpo.sentences import bare, sentences
+
+MOST_GROUPED = 100
+"""Different sentences that are grouped for one aspect."""
+MOST_GROUPS = 3
+"""Kinds of instructions that are told of one aspect."""
+
+Means = Mapping[int, Mapping[str, float]]
+"""By candidate, then aspect: its mean score, 1-5."""
+
+
+Cut = Mapping[str, str]
+"""The sentences of a prompt by their identities, in order."""
+
+
+def answered(
+    nodes: Mapping[int, Node],
+    texts: Mapping[str, str],
+    means: Means,
+    *,
+    low: float,
+    best: Mapping[str, str],
+    said: Mapping[str, Sequence[str]],
+) -> dict[str, dict[str, Any]]:
+    """By aspect, the rewrites of parents that scored below `low` in it.
+
+    `texts` are by hash, `best` the prompts that the run found; `said`, by aspect, rationales of low
+    scores: the instructions that are told speak of what they do, as far as words show it.
+    """
+    words = telling(said)
+    cut = {name: _cut(body) for name, body in texts.items()}
+    stays = {each for text in best.values() for each in _cut(text)}
+    cases: dict[str, _Case] = {}
+    for node in nodes.values():
+        if node.origin != "rewrite" or node.parent is None:
+            continue
+        lows = [name for name, score in means.get(node.parent, {}).items() if score < low]
+        brought = _brought(node, nodes[node.parent], cut) if lows else {}
+        for name in lows:
+            case = cases.setdefault(name, _Case(name, nodes, means, stays, words.get(name, {})))
+            case.brought[node.id] = brought
+    return {name: case.told() for name, case in cases.items()}
+
+
+def _cut(text: str) -> Cut:
+    return {bare(each): each for each in sentences(text)}
+
+
+def _brought(child: Node, parent: Node, cut: Mapping[str, Cut]) -> Cut:
+    """What a rewrite says and its parent does not."""
+    before = [cut[name] for name in parent.prompts.values()]
+    return {
+        key: said
+        for name in child.prompts.values()
+        for key, said in cut[name].items()
+        if not any(key in each for each in before)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One aspect, and the rewrites whose parents were low in it."""
+
+    aspect: str
+    nodes: Mapping[int, Node]
+    means: Means
+    stays: Collection[str]
+    """Identities of the sentences in the run's best prompt."""
+    telling: Mapping[str, float]
+    """How much a stem tells of the aspect."""
+    brought: dict[int, Cut] = field(default_factory=dict)
+    """By child."""
+
+    def told(self) -> dict[str, Any]:
+        """All rewrites together, and the instructions that speak most of the aspect."""
+        text_of: dict[str, str] = {}
+        children: dict[str, list[int]] = {}
+        for child, brought in self.brought.items():
+            for key, said in brought.items():
+                text_of.setdefault(key, said)
+                children.setdefault(key, []).append(child)
+        keys = list(text_of)
+        parents = [self._parent(children[key][0]) for key in keys]
+        taken = in_turn(parents, MOST_GROUPED)
+        groups = []
+        for group in grouped([text_of[keys[at]] for at in taken], [parents[at] for at in taken]):
+            members = [keys[taken[at]] for at in group.members]
+            mine = list(dict.fromkeys(child for key in members for child in children[key]))
+            groups.append((text_of[keys[taken[group.central]]], members, mine))
+        near = {text: self._nearness(text) for text, *_ in groups}
+        groups = [each for each in groups if near[each[0]] > 0]
+        groups.sort(key=lambda each: (-near[each[0]], -len(each[2])))
+        return self._figures(self.brought) | {
+            "sentences": len(keys),
+            "grouped": len(taken),
+            "instructions": [
+                {
+                    "text": text,
+                    "sentences": len(members),
+                    "in_best": any(key in self.stays for key in members),
+                }
+                | self._figures(mine)
+                | self._lead(mine)
+                for text, members, mine in groups[:MOST_GROUPS]
+            ],
+        }
+
+    def _nearness(self, text: str) -> float:
+        found = stems(text)
+        return sum(self.telling.get(stem, 0.0) for stem in sorted(found)) / math.sqrt(
+            len(found) or 1
+        )
+
+    def _parent(self, child: int) -> int:
+        parent = self.nodes[child].parent
+        return ROOT if parent is None else parent
+
+    def _of(self, candidate: int) -> float | None:
+        """What it scored in the aspect."""
+        return self.means.get(candidate, {}).get(self.aspect)
+
+    def _figures(self, children: Collection[int]) -> dict[str, Any]:
+        """Before and after, of those whose own queries were judged by the aspect as well."""
+        both = [
+            (before, after)
+            for child in children
+            if (before := self._of(self._parent(child))) is not None
+            and (after := self._of(child)) is not None
+        ]
+        return {
+            "children": len(children),
+            "parents": len({self._parent(child) for child in children}),
+            "scored": len(both),
+            "before": mean(before for before, _ in both),
+            "after": mean(after for _, after in both),
+        }
+
+    def _lead(self, group: Collection[int]) -> dict[str, Any]:
+        """Mean lead over those siblings of the same level that were not told so."""
+        inside = set(group)
+        beside: dict[tuple[int, int], list[float]] = {}
+        for child in self.brought:
+            said = self._of(child)
+            if child not in inside and said is not None:
+                beside.setdefault(self._family(child), []).append(said)
+        leads = [
+            said - others
+            for child in group
+            if (said := self._of(child)) is not None
+            and (others := mean(beside.get(self._family(child), ()))) is not None
+        ]
+        return {"lead": mean(leads), "compared": len(leads)}
+
+    def _family(self, child: int) -> tuple[int, int]:
+        return (self._parent(child), self.nodes[child].level)

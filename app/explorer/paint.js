@@ -1,0 +1,240 @@
+// How the tree is painted: columns, lines, candidates. One shape for each fate, so that colour is
+// never the only difference.
+
+const LEAST_RADIUS = 1.4;
+
+function paint(tree) {
+  const { pen, canvas } = tree;
+  const ratio = window.devicePixelRatio || 1;
+  const colours = getComputedStyle(document.documentElement);
+  const ink = (name) => colours.getPropertyValue(`--${name}`).trim();
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
+  const seen = visible(tree);
+  paintColumns(tree, ink);
+  paintLines(tree, seen, ink);
+  paintNodes(tree, seen, ink);
+}
+
+// The nodes whose column and height are within the frame.
+function visible({ layout, view, canvas }) {
+  const { clientWidth: width, clientHeight: height } = canvas;
+  const first = Math.max(0, Math.floor(-view.x / view.scale / layout.step) - 1);
+  const last = Math.min(layout.columns.length - 1,
+    Math.ceil((width - view.x) / view.scale / layout.step) + 1);
+  const [top, bottom] = [(-30 - view.y) / view.scale, (height + 30 - view.y) / view.scale];
+  const found = [];
+  for (let level = first; level <= last; level += 1) {
+    for (const node of layout.columns[level]) {
+      if (layout.y[node] >= top && layout.y[node] <= bottom) found.push(node);
+    }
+  }
+  return found;
+}
+
+// Bands for the levels that skips have added, and the levels' numbers on top.
+function paintColumns({ layout, view, canvas, pen, run, search }, ink) {
+  const step = layout.step * view.scale;
+  const every = Math.ceil(34 / step);
+  const extended = search === 0 && run.first_extended !== null ? run.first_extended : Infinity;
+  pen.font = "11px system-ui, sans-serif";
+  pen.textAlign = "center";
+  const left = extended * step + view.x - step / 2;
+  if (layout.columns.length > extended) {
+    pen.fillStyle = ink("band");
+    const width = (layout.columns.length - extended) * step;
+    pen.fillRect(left, 0, width, canvas.clientHeight);
+    pen.fillStyle = ink("warn");
+    pen.textAlign = "left";
+    pen.fillText("extended", left + 4, 30);
+    pen.textAlign = "center";
+  }
+  for (let level = 0; level < layout.columns.length; level += 1) {
+    if (level % every) continue;
+    const x = level * step + view.x;
+    pen.fillStyle = ink("faint");
+    pen.fillText(level === 0 && every < 3 ? "level 0" : String(level), x, 16);
+  }
+}
+
+function paintLines(tree, seen, ink) {
+  const { layout, pen, moving } = tree;
+  const many = seen.length > FEW;
+  const strokes = { dropped: new Path2D(), kept: new Path2D(), best: new Path2D(), way: new Path2D() };
+  const inFrame = new Set(many ? [] : seen);
+  const line = (child) => {
+    const parent = layout.parent(child);
+    if (parent === null) return;
+    const dropped = layout.of("fate", child) === "dropped" || layout.of("fate", child) === "open";
+    if (dropped && many && moving) return;
+    const [x, y] = tree.screen(parent);
+    const [to, down] = tree.screen(child);
+    const both = (set) => set?.has(child) && set.has(parent);
+    const kind = both(tree.way) ? "way" : both(tree.best) ? "best" : dropped ? "dropped" : "kept";
+    strokes[kind].moveTo(x, y);
+    const middle = (x + to) / 2;
+    if (many) strokes[kind].lineTo(to, down);
+    else strokes[kind].bezierCurveTo(middle, y, middle, down, to, down);
+  };
+  for (const node of seen) {
+    line(node);
+    // Lines that leave the frame on the right.
+    if (!many) for (const child of layout.children[node]) if (!inFrame.has(child)) line(child);
+  }
+  const width = Math.min(1.5, Math.max(0.4, tree.view.scale));
+  stroke(pen, strokes.dropped, ink("edge"), width * (many ? 0.5 : 0.8));
+  stroke(pen, strokes.kept, ink("strong-line"), width * 1.4);
+  stroke(pen, strokes.best, ink("faint"), width * 2.2);
+  stroke(pen, strokes.way, ink("accent"), Math.max(1.5, width * 2.2));
+}
+
+function stroke(pen, path, colour, width) {
+  pen.strokeStyle = colour;
+  pen.lineWidth = width;
+  pen.stroke(path);
+}
+
+function paintNodes(tree, seen, ink) {
+  const { layout, pen, view, range, found } = tree;
+  const room = Math.min(layout.gap, layout.step / 2.2) * view.scale;
+  const radius = Math.min(11, Math.max(LEAST_RADIUS, 0.34 * room));
+  const small = radius < 2.6;
+  const rim = ink("ink");
+  const hollow = ink("paper");
+  const grey = ink("faint");
+  for (const node of seen) {
+    const [x, y] = tree.screen(node);
+    const fate = layout.of("fate", node);
+    const at = shade(layout.of("value", node), range);
+    const colour = at === null ? null : PALETTE[at];
+    pen.globalAlpha = found && !found.has(node) ? 0.12 : 1;
+    if (small) {
+      const half = fate === "dropped" ? radius * 0.8 : radius * 1.3;
+      pen.fillStyle = colour ?? grey;
+      pen.fillRect(x - half, y - half, 2 * half, 2 * half);
+    } else {
+      drawMark(pen, mark(layout, node), x, y, radius, { colour, rim, hollow, grey });
+    }
+  }
+  pen.globalAlpha = 1;
+  paintRings(tree, radius, ink);
+  if (radius > 5.5 && layout.step * view.scale > 60) paintLabels(tree, seen, radius, ink);
+}
+
+function mark(layout, node) {
+  if (layout.tree.origins[layout.of("origin", node)] === "skip") return "skip";
+  return layout.of("fate", node);
+}
+
+// Also for the legend: a circle kept, a small one dropped, a diamond carried on by a skip, a ring open.
+function drawMark(pen, kind, x, y, radius, { colour, rim, hollow, grey }) {
+  const size = kind === "dropped" ? radius * 0.68 : radius;
+  pen.beginPath();
+  if (kind === "skip") {
+    pen.moveTo(x, y - size * 1.25);
+    pen.lineTo(x + size * 1.25, y);
+    pen.lineTo(x, y + size * 1.25);
+    pen.lineTo(x - size * 1.25, y);
+    pen.closePath();
+  } else if (kind === "arm") {
+    pen.rect(x - size * 0.85, y - size * 0.85, size * 1.7, size * 1.7);
+  } else {
+    pen.arc(x, y, size, 0, 2 * Math.PI);
+  }
+  pen.fillStyle = colour ?? hollow;
+  pen.fill();
+  pen.strokeStyle = kind === "dropped" || kind === "open" || colour === null ? grey : rim;
+  pen.lineWidth = kind === "dropped" ? 0.75 : 1.25;
+  pen.setLineDash(kind === "open" ? [2, 2] : []);
+  pen.stroke();
+  pen.setLineDash([]);
+  if (kind !== "skipped") return;
+  pen.beginPath();
+  pen.arc(x, y, size + 2.5, 0, 2 * Math.PI);
+  pen.stroke();
+}
+
+function paintRings(tree, radius, ink) {
+  const { pen, layout, chosen, over, run } = tree;
+  const ring = (node, colour, width, by) => {
+    const [x, y] = tree.screen(node);
+    pen.beginPath();
+    pen.arc(x, y, Math.max(radius, 4) + by, 0, 2 * Math.PI);
+    pen.strokeStyle = colour;
+    pen.lineWidth = width;
+    pen.stroke();
+  };
+  for (const id of run.tree.returned) {
+    const node = layout.at.get(id);
+    if (node === undefined) continue;
+    const [x, y] = tree.screen(node);
+    pen.fillStyle = ink("ink");
+    pen.font = `${Math.round(Math.max(13, radius * 1.8))}px system-ui, sans-serif`;
+    pen.textAlign = "center";
+    haloed(pen, "★", x, y - Math.max(radius, 4) - 5, ink("ground"));
+  }
+  if (over !== null && over < layout.size) ring(over, ink("soft"), 1.5, 3.5);
+  if (chosen !== null && chosen < layout.size) ring(chosen, ink("accent"), 2.5, 4);
+}
+
+function paintLabels(tree, seen, radius, ink) {
+  const { pen, layout, view } = tree;
+  pen.font = "11px system-ui, sans-serif";
+  pen.textAlign = "left";
+  pen.fillStyle = ink("soft");
+  const far = layout.step * view.scale > 110;
+  for (const node of seen) {
+    const [x, y] = tree.screen(node);
+    const said = far && layout.of("value", node) !== null ? `  ${value(layout.of("value", node), 2)}` : "";
+    const arm = armOf(tree.run, layout.id(node));
+    const name = arm ? `${arm.part}: ${arm.label}  ${value(arm.mean, 2)}` : `${layout.id(node) % PER_SEARCH}${said}`;
+    haloed(pen, name, x + radius + 5, y + 4, ink("ground"));
+  }
+}
+
+// Words that can be read across the lines behind them.
+function haloed(pen, text, x, y, ground) {
+  pen.lineWidth = 3;
+  pen.lineJoin = "round";
+  pen.strokeStyle = ground;
+  pen.strokeText(text, x, y);
+  pen.fillText(text, x, y);
+}
+
+// The scale of the path values, and the shapes.
+function legend(tree) {
+  const colours = getComputedStyle(document.documentElement);
+  const ink = (name) => colours.getPropertyValue(`--${name}`).trim();
+  const pens = { rim: ink("ink"), hollow: ink("paper"), grey: ink("faint"), colour: PALETTE[40] };
+  const kinds = [["kept", "in the beam"], ["dropped", "dropped"], ["skipped", "good enough: skips"],
+    ["skip", "carried on by a skip"], ["open", "not decided yet"], ["arm", "compared"]];
+  const there = new Set();
+  for (let node = 0; node < tree.layout.size; node += 1) there.add(mark(tree.layout, node));
+  const marks = kinds.filter(([kind]) => there.has(kind)).map(([kind, said]) => {
+    const sample = drawing(18, 18, (pen) => drawMark(pen, kind, 9, 9, 5, pens));
+    return el("li", {}, sample, said);
+  });
+  const scale = tree.range && [
+    el("div", {}, "path value"),
+    drawing(220, 8, (pen) => PALETTE.forEach((colour, at) => {
+      pen.fillStyle = colour;
+      pen.fillRect((at * 220) / SHADES, 0, 220 / SHADES + 1, 8);
+    })),
+    el("div", { class: "ends" },
+      el("span", {}, `${tree.range.below ? "≤ " : ""}${value(tree.range.low, 2)}`),
+      el("span", {}, `${tree.range.above ? "≥ " : ""}${value(tree.range.high, 2)}`)),
+  ];
+  const star = tree.best.size > 0 && el("li", {}, "★ returned");
+  $("legend").replaceChildren(...[scale, el("ul", {}, marks, star)].flat().filter(isShown));
+}
+
+function drawing(width, height, draw) {
+  const ratio = window.devicePixelRatio || 1;
+  const canvas = el("canvas", { width: width * ratio, height: height * ratio });
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  const pen = canvas.getContext("2d");
+  pen.scale(ratio, ratio);
+  draw(pen);
+  return canvas;
+}

@@ -1,0 +1,146 @@
+"""A prompt as sentences, and what each was in an older prompt: the same, another one, or nothing.
+
+Pure functions of texts, for any language. Knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+ALIKE = 0.6
+"""Share of the words of two sentences, taken together, from which on one is the other, reworded."""
+CONTAINED = 0.8
+"""Share of the shorter one's words from which on a sentence was split off, or took another in."""
+FEWEST_WORDS = 5
+"""In the shorter one: less is in many sentences by chance."""
+SHORTEST_RUN = 3
+"""Words in a row that count as contained."""
+
+_MARKER = re.compile(r"\s*(?:(?:[-*+•‣◦·\u2013—]|\(?\d{1,3}[.)]|\(?[A-Za-z]\)|#{1,6}|>)\s+)+")
+"""What begins an item of a list, a heading or a quotation."""
+_END = re.compile(
+    r"[\u3002\uff01\uff1f\uff61]+[\u300d\u300f\u201d\u2019\uff09)\"']*"
+    r"|[.!?\u2026\u061f\u0964]+[\"'\u201d\u2019»)\]]*(?=\s)"
+)
+"""Where a sentence may end; after the full stops of Chinese and Japanese there is no space."""
+_NO_END = re.compile(
+    r"(?:\b(?:e\.g|i\.e|etc|vs|cf|al|approx|no|nr|fig|mr|mrs|ms|dr|prof|st|z\.\s?b|bzw)|\b[A-Z])\.$",
+    re.IGNORECASE,
+)
+"""A full stop that ends a short form; a capital by itself is an initial."""
+_WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|\w+")
+
+
+def sentences(text: str) -> list[str]:
+    """In order, each on one line and without the marker of its item of a list."""
+    return [each for line in _lines(text) for each in _parts(line)]
+
+
+def _lines(text: str) -> list[str]:
+    """Items, headings and paragraphs; a line that only goes on with one is a part of it."""
+    lines: list[str] = []
+    begun = False
+    for raw in text.splitlines():
+        marker = _MARKER.match(raw)
+        line = raw[marker.end() if marker else 0 :].strip()
+        if begun and not marker and line[:1].islower():
+            lines[-1] += f" {line}"
+        elif line:
+            lines.append(line)
+        begun = bool(line) and not raw.lstrip().startswith("#")
+    return lines
+
+
+def _parts(line: str) -> list[str]:
+    parts, start = [], 0
+    for end in _END.finditer(line):
+        if _goes_on(line[start : end.end()], line[end.end() :]):
+            continue
+        parts.append(line[start : end.end()])
+        start = end.end()
+    folded = [_spaced(part) for part in (*parts, line[start:])]
+    return [part for part in folded if any(each.isalnum() for each in part)]
+
+
+def _goes_on(before: str, after: str) -> bool:
+    """Whether what looks like the end of a sentence is in the middle of one."""
+    return after.lstrip()[:1].islower() or _NO_END.search(before) is not None
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a sentence was in an older prompt."""
+
+    old: int | None
+    """Its place there; None where it is new."""
+    same: bool = False
+    """Word for word, wherever it stood."""
+
+
+NEW = Link(None)
+
+
+def links(new: Sequence[str], old: Sequence[str]) -> list[Link]:
+    """Of each sentence of a prompt, given those of an older one.
+
+    Equal ones first, in order; then the most alike of what is left, each once; at last one that
+    was split, or that took in another.
+    """
+    found = _equal(new, old)
+    taken = {link.old for link in found.values()}
+    left = [at for at in range(len(new)) if at not in found]
+    free = [at for at in range(len(old)) if at not in taken]
+    words = {at: _words(new[at]) for at in left}
+    before = {at: _words(text) for at, text in enumerate(old)} if left else {}
+    pairs = sorted(
+        (-alike, at, was)
+        for at in left
+        for was in free
+        if (alike := _alike(words[at], before[was])) >= ALIKE
+    )
+    taken = set()
+    for _, at, was in pairs:
+        if at not in found and was not in taken:
+            found[at] = Link(was)
+            taken.add(was)
+    for at in left:
+        if at not in found:
+            shares = [(_contained(words[at], before[was]), -was) for was in range(len(old))]
+            best, was = max(shares, default=(0.0, 0))
+            found[at] = Link(-was) if best >= CONTAINED else NEW
+    return [found[at] for at in range(len(new))]
+
+
+def _equal(new: Sequence[str], old: Sequence[str]) -> dict[int, Link]:
+    places: dict[str, list[int]] = {}
+    for was, text in enumerate(old):
+        places.setdefault(text, []).append(was)
+    return {
+        at: Link(places[text].pop(0), same=True) for at, text in enumerate(new) if places.get(text)
+    }
+
+
+def _alike(one: Sequence[str], other: Sequence[str]) -> float:
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    if min(matcher.real_quick_ratio(), matcher.quick_ratio()) < ALIKE:
+        return 0.0
+    return matcher.ratio()
+
+
+def _contained(one: Sequence[str], other: Sequence[str]) -> float:
+    shorter = min(len(one), len(other))
+    if shorter < FEWEST_WORDS:
+        return 0.0
+    blocks = SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks()
+    return sum(block.size for block in blocks if block.size >= SHORTEST_RUN) / shorter
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())

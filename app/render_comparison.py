@@ -1,0 +1,135 @@
+"""What `drpo show A --view diff B` prints: sentences, scores, settings, readable at 80 columns.
+
+Whatever a model wrote is shown as plain text. `[-...-]` marks words that are gone, `{+...+}` new
+ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from drpo.page import Page, shortened
+from drpo.render import SHORT_ID, SIMULATED, dollars
+
+LONGEST_QUERY = 110
+MOST_QUERIES = 20
+LONGEST_SETTING = 60
+_SIGNS = {"kept": " ", "changed": "~", "brought": "+", "removed": "-"}
+
+
+def print_comparison(told: Mapping[str, Any]) -> None:
+    """Both sides, then what is different."""
+    say = Page()
+    a, b = told["a"], told["b"]
+    for name, side in (("A", a), ("B", b)):
+        say(f"{name}  {_side(side)}")
+    if a["simulated"] or b["simulated"]:
+        say(f"({SIMULATED})")
+    for name, prompt in told["prompts"].items():
+        say()
+        _say_prompt(say, name, prompt)
+    say()
+    _say_scores(say, told["scores"])
+    if a["run_id"] != b["run_id"]:
+        say()
+        _say_runs(say, told)
+
+
+def _side(side: Mapping[str, Any]) -> str:
+    what = "deployed" if side["deployed"] else "best" if side["best"] else side["origin"]
+    value = "-" if side["path_value"] is None else f"{side['path_value']:.3f}"
+    return (
+        f"run {side['run_id'][:SHORT_ID]}, candidate {side['candidate']} ({what}, level "
+        f"{side['level']}), reward {_score(side['reward'])}, path value {value}"
+    )
+
+
+def _say_prompt(say: Page, name: str, prompt: Mapping[str, Any]) -> None:
+    counts = ", ".join(f"{count} {kind}" for kind, count in prompt["counts"].items())
+    say(f"Prompt {name!r} by sentence, from A to B: {counts}")
+    for each in prompt["sentences"]:
+        text = _marked(each) if each["kind"] == "changed" else each["after"] or each["before"]
+        say(text, indent=2, mark=f"{_SIGNS[each['kind']]} ")
+
+
+def _marked(sentence: Mapping[str, Any]) -> str:
+    marks = {"kept": "{}", "removed": "[-{}-]", "brought": "{{+{}+}}"}
+    return "".join(marks[piece["kind"]].format(piece["text"]) for piece in sentence["pieces"])
+
+
+def _say_scores(say: Page, scores: Mapping[str, Any]) -> None:
+    answered = scores["answered"]
+    if scores["of_paths"]:
+        say("Scores are those of both best paths, the roots not counted.")
+    if not scores["queries"]:
+        say(
+            f"No query in common: A was asked {answered['a']}, B {answered['b']}. Levels differ in "
+            "queries, so their rewards cannot be compared."
+        )
+        return
+    say(
+        f"Rewards (1-5) on the {_queries(len(scores['queries']))} that both answered, of "
+        f"{answered['a']} of A and {answered['b']} of B:"
+    )
+    rows = [
+        [
+            shortened(each["text"], LONGEST_QUERY) + ("" if each["same_selection"] else " *"),
+            _score(each["a"]),
+            _score(each["b"]),
+            "-" if each["difference"] is None else f"{each['difference']:+.2f}",
+        ]
+        for each in scores["queries"][:MOST_QUERIES]
+    ]
+    say.table(("query", "A", "B", "B - A"), rows)
+    if len(scores["queries"]) > MOST_QUERIES:
+        say(f"... and {len(scores['queries']) - MOST_QUERIES} more (--json has all)", indent=2)
+    if scores["compared"]:
+        say(
+            f"Mean over {_queries(scores['compared'])}: A {_score(scores['a'])}, B "
+            f"{_score(scores['b'])}, difference {scores['difference']:+.2f}. Whether it is luck is "
+            "not tested here."
+        )
+    if scores["unscored"]:
+        say(f"Unscored on one side, and in no mean: {_queries(scores['unscored'])}.")
+    if scores["other_selection"]:
+        other = _queries(scores["other_selection"])
+        say(f"* Other aspects were chosen for it, so it is in no mean: {other}.")
+
+
+def _say_runs(say: Page, told: Mapping[str, Any]) -> None:
+    """What two runs have otherwise."""
+    a, b = told["a"]["cost"], told["b"]["cost"]
+    rows = [
+        ["calls", f"{a['calls']:,}", f"{b['calls']:,}"],
+        ["tokens", f"{a['tokens']:,}", f"{b['tokens']:,}"],
+        ["dollars", _cost(a["cost_usd"]), _cost(b["cost_usd"])],
+        ["seconds", f"{a['seconds']:.1f}", f"{b['seconds']:.1f}"],
+    ]
+    say.table(("took", "A", "B"), rows)
+    say()
+    if not told["settings"]:
+        say("Their settings are the same.")
+        return
+    say("Settings that differ:")
+    rows = [
+        [each["setting"], _setting(each["a"]), _setting(each["b"])] for each in told["settings"]
+    ]
+    say.table(("setting", "A", "B"), rows, texts=3)
+
+
+def _setting(value: object) -> str:
+    return shortened(json.dumps(value, ensure_ascii=False), LONGEST_SETTING)
+
+
+def _cost(dollars_: float | None) -> str:
+    return "unknown" if dollars_ is None else dollars(dollars_)
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _queries(count: int) -> str:
+    return f"{count} {'query' if count == 1 else 'queries'}"

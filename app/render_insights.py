@@ -1,0 +1,211 @@
+"""What `drpo show --view insights` prints: tables and texts, readable at 80 columns.
+
+Whatever a model wrote is shown as plain text, and only its beginning; `--json` has all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drpo.page import Page, shortened
+from drpo.render import SHORT_ID, SIMULATED
+
+LONGEST = 220
+"""Characters of a rationale, an instruction or a query that are shown."""
+MOST_EXPLAINED = 5
+"""Aspects whose rationales and instructions are shown."""
+MOST_HARD = 5
+"""Queries that stay hard which are shown."""
+
+
+def print_insights(told: Mapping[str, Any]) -> None:
+    """Run by run, then side by side, then what the figures do not say."""
+    say = Page()
+    for run in told["runs"]:
+        _say_run(say, run, told["low_below"])
+    if told["shared"]:
+        _say_shared(say, told)
+    say("Mind:")
+    for caution in told["cautions"]:
+        say(caution, indent=2)
+
+
+def _say_run(say: Page, run: Mapping[str, Any], low: float) -> None:
+    models = run["models"]
+    say(f"Run {run['run_id']}: {run['status']}; target {models['target']}, judge {models['judge']}")
+    if run["simulated"]:
+        say(f"({SIMULATED})")
+    if not run["verdicts"]:
+        say("Nothing of it was judged yet." if not run["left_out"] else _only_others(run))
+        say()
+        return
+    say(
+        f"{run['verdicts']:,} verdicts on {run['candidates']:,} candidates and "
+        f"{run['queries']:,} queries{_others(run)}."
+    )
+    for each in run["unscored"]:
+        say(f"Unscored: {_count(each['verdicts'], 'verdict')}: {_short(each['reason'])}", indent=2)
+    say()
+    if run["aspects"]:
+        say(
+            f"Aspects, the weakest first: means of scores (1-5) and shares below {low:g}, both per "
+            "query first, with 95 % intervals over queries; root and best path with their queries."
+        )
+        titles = ("aspect", "queries", "mean", "95 %", "low", "95 %", "root", "path")
+        say.table(titles, [_aspect_row(each) for each in run["aspects"]])
+        _say_gaps(say, run["aspects"])
+    weak = [each for each in run["aspects"] if each["all"]["low"]]
+    for each in weak[:MOST_EXPLAINED]:
+        _say_weakness(say, each)
+    _say_hard(say, run["hard"], low)
+    say()
+
+
+def _only_others(run: Mapping[str, Any]) -> str:
+    return (
+        f"It has no search for a prompt: its {run['left_out']:,} verdicts are of other searches, "
+        "and tell nothing of the target."
+    )
+
+
+def _others(run: Mapping[str, Any]) -> str:
+    if not run["left_out"]:
+        return ""
+    return (
+        f", of the search for the prompt; {run['left_out']:,} more, of examples and of validation, "
+        "are not counted"
+    )
+
+
+def _aspect_row(aspect: Mapping[str, Any]) -> list[str]:
+    found = aspect["all"]
+    return [
+        aspect["aspect"],
+        str(found["queries"]),
+        _score(found["mean"]),
+        _range(found["mean_interval"], "{:.2f}"),
+        _percent(found["low_share"]),
+        _percents(found["low_share_interval"]),
+        _with_queries(aspect["root"]),
+        _with_queries(aspect["path"]),
+    ]
+
+
+def _say_gaps(say: Page, aspects: Sequence[Mapping[str, Any]]) -> None:
+    """Aspects that the judge left out: no low scores, and in no mean."""
+    gaps = [(each["aspect"], each["all"]["unscored"]) for each in aspects]
+    said = [f"{name} {_count(count, 'time')}" for name, count in gaps if count]
+    if said:
+        say(f"Left unscored by the judge, and in no figure: {', '.join(said)}.", indent=2)
+
+
+def _say_weakness(say: Page, aspect: Mapping[str, Any]) -> None:
+    said, answered = aspect["rationales"], aspect["answered"]
+    say()
+    low = aspect["all"]["low"]
+    some = "" if said["grouped"] == low else f" ({said['grouped']:,} of them grouped)"
+    say(f"{aspect['aspect']}: what was said of {_count(low, 'low score')}{some}")
+    for group in said["groups"]:
+        of = f"{group['scores']}, of {_queries(group['queries'])}"
+        say(f"{of}: {_short(group['text'])}", indent=2)
+    if answered is None:
+        return
+    say(
+        f"Low in {_count(answered['parents'], 'parent')}, whose {answered['children']} rewrites "
+        f"scored {_before_after(answered)}. Of what they brought, nearest to it in words:",
+        indent=2,
+    )
+    for each in answered["instructions"]:
+        stays = ", stands in the best prompt" if each["in_best"] else ""
+        say(f"{_short(each['text'])}", indent=4)
+        say(
+            f"in {_count(each['children'], 'rewrite')} of {_count(each['parents'], 'parent')}"
+            f"{stays}: {_before_after(each)}{_lead(each)}",
+            indent=6,
+        )
+
+
+def _before_after(figures: Mapping[str, Any]) -> str:
+    if not figures["scored"]:
+        return "nothing: their queries were not judged by it"
+    return f"{_score(figures['before'])} -> {_score(figures['after'])} ({figures['scored']} judged)"
+
+
+def _lead(each: Mapping[str, Any]) -> str:
+    if not each["compared"]:
+        return ""
+    return f", {each['lead']:+.2f} against siblings without it ({each['compared']} compared)"
+
+
+def _say_hard(say: Page, hard: Sequence[Mapping[str, Any]], low: float) -> None:
+    if not hard:
+        return
+    say()
+    shown = f", the first {MOST_HARD}" if len(hard) > MOST_HARD else ""
+    say(f"{_queries(len(hard))} stayed hard: mean reward of all answers below {low:g}{shown}")
+    for each in hard[:MOST_HARD]:
+        weakest = each["weakest"]
+        say(
+            f"{_score(each['mean'])} over {each['candidates']} candidates, best "
+            f"{_score(each['best'])}, weakest {weakest['aspect']} {_score(weakest['mean'])}: "
+            f"{_short(each['text'])}",
+            indent=2,
+        )
+
+
+def _say_shared(say: Page, told: Mapping[str, Any]) -> None:
+    """A column of means a run, and the differences of the others to the first."""
+    runs = told["runs"]
+    say("Side by side: means of the aspects that runs share, and differences to the first")
+    names = [run["run_id"][:SHORT_ID] for run in runs]
+    for name, run in zip(names, runs, strict=True):
+        say(f"{name}  {run['models']['target']}", indent=2)
+    titles = ["aspect", *names]
+    for name in names[1:]:
+        titles += [f"{name} -" if len(names) > 2 else "difference", "95 %"]  # noqa: PLR2004 - two runs have one difference
+    rows = []
+    for each in told["shared"]:
+        row = [each["aspect"], *("-" if of is None else _with_queries(of) for of in each["runs"])]
+        for found in each["differences"]:
+            row += ["-", "-"] if found is None else [f"{found['mean']:+.2f}", _signed(found)]
+        rows.append(row)
+    say.table(titles, rows)
+    say()
+
+
+def _with_queries(figures: Mapping[str, Any]) -> str:
+    return "-" if figures["mean"] is None else f"{figures['mean']:.2f} ({figures['queries']})"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
+
+
+def _percents(interval: Sequence[float] | None) -> str:
+    return "-" if interval is None else "-".join(f"{100 * each:.0f}" for each in interval)
+
+
+def _range(interval: Sequence[float] | None, form: str) -> str:
+    return "-" if interval is None else "-".join(form.format(each) for each in interval)
+
+
+def _signed(found: Mapping[str, Any]) -> str:
+    interval = found["interval"]
+    return "-" if interval is None else f"{interval[0]:+.2f} {interval[1]:+.2f}"
+
+
+def _queries(count: int) -> str:
+    return f"{count} {'query' if count == 1 else 'queries'}"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _short(text: str) -> str:
+    return shortened(text, LONGEST)

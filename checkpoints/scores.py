@@ -1,0 +1,153 @@
+"""Looks at what the judge said of one search's answers, read-only, for those who add it up.
+
+Rows of the search for the prompt alone: what examples and validation asked is of other queries or
+other ways to answer. Works on a file of any version, also while it is being written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlite_utils import Database
+
+from drpo.checkpoints.rows import query_of
+from drpo.graph.values import CANDIDATES_PER_SEARCH, Query, folded
+
+
+class Scored(NamedTuple):
+    """The judge's word on one aspect of one sample: a run has a hundred thousand of them."""
+
+    candidate: int
+    query: int
+    """Its ordinal."""
+    aspect: str
+    value: float | None
+    """1-5; None when unscored."""
+    rationale: str
+
+
+class Judged(NamedTuple):
+    """What the judge said of one sample."""
+
+    candidate: int
+    query: int
+    """Its ordinal."""
+    scores: Sequence[Scored]
+    unscored: str | None
+    """Why no score is valid."""
+    reward: float | None
+    """1-5; None where no score is valid."""
+
+
+class Node(NamedTuple):
+    """A candidate in its tree, without its texts."""
+
+    id: int
+    level: int
+    parent: int | None
+    origin: str
+    prompts: Mapping[str, str]
+    """Hashes of texts, by name."""
+
+
+def judged(db: Database) -> list[Judged]:
+    """Every verdict, by candidate, query and sample."""
+    rows = db.query(
+        "select candidate, query, scores, unscored, reward from verdict where candidate < ?"
+        " order by candidate, query, sample",
+        [CANDIDATES_PER_SEARCH],
+    )
+    return [_judged(**row) for row in rows]
+
+
+def _judged(
+    candidate: int, query: int, scores: str, unscored: str | None, reward: float | None
+) -> Judged:
+    said = [
+        Scored(candidate, query, each["aspect"], each["value"], each["rationale"])
+        for each in json.loads(scores)
+    ]
+    return Judged(candidate, query, said, unscored, reward)
+
+
+def candidate(db: Database, id_: int) -> dict[str, Any] | None:
+    """Its row, with the texts of its prompts; of any of the run's searches. None without one."""
+    for row in db.query("select * from candidate where id = ?", [id_]):
+        said = db.query(
+            "select json_each.key as name, body from json_each(?)"
+            " join text on sha256 = json_each.value",
+            [row["prompts"]],
+        )
+        return dict(row) | {"texts": {each["name"]: each["body"] for each in said}}
+    return None
+
+
+def rewards_under(db: Database, id_: int) -> dict[int, list[float | None]]:
+    """By query, of every candidate of its search that has the same prompts.
+
+    What repeats a candidate, as a skip does, answers other queries than it.
+    """
+    rows = db.query(
+        "select verdict.query, verdict.reward from candidate asked"
+        " join candidate same on same.prompts = asked.prompts and same.id / ?2 = asked.id / ?2"
+        " join verdict on verdict.candidate = same.id"
+        " where asked.id = ?1 order by verdict.query, same.id",
+        [id_, CANDIDATES_PER_SEARCH],
+    )
+    return _by_query(rows)
+
+
+def rewards_on(db: Database, path: Iterable[int]) -> dict[int, list[float | None]]:
+    """By query, of all these candidates."""
+    rows = db.query(
+        "select query, reward from verdict where candidate in (select value from json_each(?))"
+        " order by query, candidate",
+        [json.dumps(list(path))],
+    )
+    return _by_query(rows)
+
+
+def _by_query(rows: Iterable[Mapping[str, Any]]) -> dict[int, list[float | None]]:
+    found: dict[int, list[float | None]] = {}
+    for row in rows:
+        found.setdefault(row["query"], []).append(row["reward"])
+    return found
+
+
+def selections(db: Database) -> dict[int, frozenset[str]]:
+    """Of each query, the identities of the aspects chosen for it."""
+    return {
+        row["query"]: frozenset(folded(aspect["name"]) for aspect in json.loads(row["aspects"]))
+        for row in db.query("select query, aspects from selection")
+    }
+
+
+def left_out(db: Database) -> int:
+    """Verdicts of the run's other searches and of its validation."""
+    return int(db["verdict"].count_where("candidate >= ?", [CANDIDATES_PER_SEARCH]))
+
+
+def nodes(db: Database) -> dict[int, Node]:
+    """Every candidate by id, in creation order."""
+    rows = db.query(
+        "select id, level, parent, origin, prompts from candidate where id < ? order by id",
+        [CANDIDATES_PER_SEARCH],
+    )
+    return {row["id"]: Node(**(row | {"prompts": json.loads(row["prompts"])})) for row in rows}
+
+
+def texts(db: Database) -> dict[str, str]:
+    """The prompts of these candidates, by their hashes."""
+    rows = db.query(
+        "select distinct sha256, body from candidate, json_each(prompts)"
+        " join text on sha256 = json_each.value where candidate.id < ?",
+        [CANDIDATES_PER_SEARCH],
+    )
+    return {row["sha256"]: row["body"] for row in rows}
+
+
+def queries(db: Database) -> dict[int, Query]:
+    """By ordinal."""
+    return {row["ordinal"]: query_of(row) for row in db.query("select * from query")}
