@@ -77,6 +77,7 @@ ROWS: Mapping[str, str] = {
     "I5": "a file that names code",
     "I6": "an artifact that is damaged, newer or huge",
     "I7": "a key that a provider echoes, or that stands in the settings",
+    "I8": "whoever should not see the pages and servers of ours",
 }
 """What goes wrong, in short, by the row's id."""
 HEAD = """\
