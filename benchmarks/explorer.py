@@ -185,17 +185,21 @@ async def opened(page: Page) -> tuple[int, int]:
 
 
 async def pictures(path: Path, folder: Path) -> None:
-    """Of the best candidate, light and dark."""
+    """Of the best candidate or its last rewrite, light and dark."""
     with tempfile.TemporaryDirectory() as place:
         for dark in (False, True):
             async with (
                 address_of(path, "report", Path(place)) as address,
-                chromium(1280, 800, dark=dark) as page,
+                chromium(1440, 810, dark=dark) as page,
             ):
                 await page.open(address)
                 await page.until(DRAWN)
                 await page.press("b")
                 await page.until("document.querySelector('#details h1')")
+                # What was returned may repeat its parent; the last rewrite shows more.
+                while not await page.run("!!document.querySelector('#details .brought')"):
+                    await page.press("ArrowLeft")
+                    await asyncio.sleep(0.2)
                 await asyncio.sleep(0.5)
                 await page.picture(folder / f"explorer-{'dark' if dark else 'light'}.png")
 
