@@ -1,10 +1,11 @@
 """How quick the Explorer is in a real Chromium: first paint, blocks of the main thread, elements.
 
-`python -m benchmarks.explorer [--run FILE]... [--reference FILE]... [--pictures FOLDER]`
+`python -m benchmarks.explorer [--run FILE]... [--reference FILE]... [--rounds 3] [--pictures DIR]`
 
 A recorded run of the paper (`drpo-replay/1`) becomes one of ours first. Without any file the runs
 are two searches in the sandbox: a small one, and one of 5,000 candidates (a minute). A row is a run
-in one way: as a report, or served. Exit code 1 where a figure is over its limit.
+in one way: as a report, or served; of several rounds the least. Exit code 1 where one is over its
+limit.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 # The browser is one of the tests' own things.
@@ -37,7 +38,7 @@ REPORT_BYTES = 6_000_000
 """Of a run of some hundred candidates."""
 LARGE = (
     "search=quick",
-    "search.levels=58",
+    "search.levels=60",
     "search.max_extension=0",
     "search.width=25",
     "search.rewrites=4",
@@ -142,6 +143,16 @@ async def measured(path: Path, way: str, folder: Path) -> Row:
         )
 
 
+def least(rows: Sequence[Row]) -> Row:
+    """Of several rounds, figure by figure: what it takes where no other program is in the way.
+
+    Elements, requests and size are the same in all.
+    """
+    timed = ("paint", "drawn", "loading", "panning", "zooming", "opening")
+    values = {each.name: getattr(rows[0], each.name) for each in fields(Row)}
+    return Row(**values | {name: min(getattr(row, name) for row in rows) for name in timed})
+
+
 async def drag(page: Page) -> None:
     """The tree, there and back."""
     x, y = MIDDLE
@@ -174,17 +185,21 @@ async def opened(page: Page) -> tuple[int, int]:
 
 
 async def pictures(path: Path, folder: Path) -> None:
-    """Of the best candidate, light and dark."""
+    """Of the best candidate or its last rewrite, light and dark."""
     with tempfile.TemporaryDirectory() as place:
         for dark in (False, True):
             async with (
                 address_of(path, "report", Path(place)) as address,
-                chromium(1280, 800, dark=dark) as page,
+                chromium(1440, 810, dark=dark) as page,
             ):
                 await page.open(address)
                 await page.until(DRAWN)
                 await page.press("b")
                 await page.until("document.querySelector('#details h1')")
+                # What was returned may repeat its parent; the last rewrite shows more.
+                while not await page.run("!!document.querySelector('#details .brought')"):
+                    await page.press("ArrowLeft")
+                    await asyncio.sleep(0.2)
                 await asyncio.sleep(0.5)
                 await page.picture(folder / f"explorer-{'dark' if dark else 'light'}.png")
 
@@ -196,7 +211,7 @@ def runs_of(asked: argparse.Namespace, folder: Path) -> Sequence[Path]:
     elif not asked.run:
         for words in (("search=quick",), LARGE):
             drpo.optimize_blocking(*words, runs=folder)
-    return [*asked.run, *run_paths(folder)]
+    return [*run_paths(folder), *asked.run]
 
 
 def main() -> int:
@@ -205,6 +220,7 @@ def main() -> int:
     parser.add_argument("--run", type=Path, action="append", default=[])
     parser.add_argument("--reference", type=Path, action="append", default=[])
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -213,7 +229,8 @@ def main() -> int:
         print("run       way     candidates     MB  paint  drawn  load   pan  zoom  open  elements")
         for path in paths:
             for way in ("report", "served"):
-                row = asyncio.run(measured(path, way, folder))
+                rounds = range(asked.rounds)
+                row = least([asyncio.run(measured(path, way, folder)) for _ in rounds])
                 rows.append(row)
                 size = "" if row.megabytes is None else f"{row.megabytes:.2f}"
                 print(

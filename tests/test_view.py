@@ -77,7 +77,7 @@ async def test_what_the_client_has_is_not_sent_again(run: Path, tmp_path: Path) 
         assert (await get(at, **{"If-None-Match": headers["ETag"]}))[0] == 404
 
 
-async def test_every_answer_says_what_a_browser_may_do(run: Path) -> None:
+async def test_i8_every_answer_says_what_a_browser_may_do(run: Path) -> None:
     """No cache, no guessing, no frame, no other site; nobody is let in by CORS."""
     async with viewed(run.parent) as url:
         for path in ("", "/api/runs", "/api/runs/none", "/elsewhere"):
@@ -90,7 +90,7 @@ async def test_every_answer_says_what_a_browser_may_do(run: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-async def test_nothing_can_be_changed(way: str, run: Path) -> None:
+async def test_i8_nothing_can_be_changed(way: str, run: Path) -> None:
     """There is nothing but looking."""
     async with viewed(run.parent) as url:
         before = run.read_bytes()
@@ -99,7 +99,7 @@ async def test_nothing_can_be_changed(way: str, run: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["drpo.example", "localhost.evil.example", "10.0.0.1", ""])
-async def test_a_name_that_points_here_gets_nothing(host: str, run: Path) -> None:
+async def test_i8_a_name_that_points_here_gets_nothing(host: str, run: Path) -> None:
     """Of a page that somebody lets a browser on this machine see."""
     async with viewed(run.parent) as url:
         status, body, _ = await get(f"{url}/api/runs", Host=host)
@@ -107,7 +107,7 @@ async def test_a_name_that_points_here_gets_nothing(host: str, run: Path) -> Non
 
 
 @pytest.mark.parametrize("sent", [None, "Bearer wrong", f"Basic {TOKEN}"])
-async def test_documents_take_the_token(sent: str | None, run: Path) -> None:
+async def test_i8_documents_take_the_token(sent: str | None, run: Path) -> None:
     """The page itself does not: it holds nothing, and asks for it."""
     async with viewed(run.parent, token=TOKEN, local=False) as url:
         headers = {} if sent is None else {"Authorization": sent}
@@ -119,7 +119,7 @@ async def test_documents_take_the_token(sent: str | None, run: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["none", "..%2F..%2Fetc%2Fpasswd", "%2e%2e", "a%00b", "a" * 300, "*", ".hidden"]
 )
-async def test_only_runs_of_the_folder_are_read(name: str, run: Path, tmp_path: Path) -> None:
+async def test_i8_only_runs_of_the_folder_are_read(name: str, run: Path, tmp_path: Path) -> None:
     """Whatever is put in the place of a run's id."""
     folder = tmp_path / "runs"
     folder.mkdir()
@@ -142,7 +142,7 @@ async def test_what_cannot_be_read_is_one_line(run: Path, tmp_path: Path) -> Non
         assert (status, block["candidates"]) == (200, {})
 
 
-async def test_too_many_requests_wait(run: Path) -> None:
+async def test_i8_too_many_requests_wait(run: Path) -> None:
     """A page that asks in a circle does not hold up the machine."""
     async with viewed(run.parent, caps=Caps(per_minute=2)) as url:
         found = [(await get(f"{url}/api/runs"))[0] for _ in range(3)]

@@ -4,7 +4,7 @@
 const GAP = 18;
 const LEAST_STEP = 64;
 const MOST_STEP = 520;
-const MOST_HIGHER = 3;
+const MOST_HIGHER = 5;
 
 class Layout {
   // `tree` is the overview's, column by column; `search` the number of the one to lay out.

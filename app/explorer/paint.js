@@ -65,7 +65,7 @@ function paintLines(tree, seen, ink) {
   const line = (child) => {
     const parent = layout.parent(child);
     if (parent === null) return;
-    const dropped = layout.of("fate", child) === "dropped" || layout.of("fate", child) === "open";
+    const dropped = tree.isLost[child];
     if (dropped && many && moving) return;
     const [x, y] = tree.screen(parent);
     const [to, down] = tree.screen(child);
@@ -81,7 +81,7 @@ function paintLines(tree, seen, ink) {
     // Lines that leave the frame on the right.
     if (!many) for (const child of layout.children[node]) if (!inFrame.has(child)) line(child);
   }
-  const width = Math.min(1.5, Math.max(0.4, tree.view.scale));
+  const width = Math.min(1.5, Math.max(0.9, tree.view.scale * 1.2));
   stroke(pen, strokes.dropped, ink("edge"), width * (many ? 0.5 : 0.8));
   stroke(pen, strokes.kept, ink("strong-line"), width * 1.4);
   stroke(pen, strokes.best, ink("faint"), width * 2.2);
@@ -95,30 +95,43 @@ function stroke(pen, path, colour, width) {
 }
 
 function paintNodes(tree, seen, ink) {
-  const { layout, pen, view, range, found } = tree;
+  const { layout, pen, view, found } = tree;
   const room = Math.min(layout.gap, layout.step / 2.2) * view.scale;
   const radius = Math.min(11, Math.max(LEAST_RADIUS, 0.34 * room));
   const small = radius < 2.6;
   const rim = ink("ink");
   const hollow = ink("paper");
   const grey = ink("faint");
-  for (const node of seen) {
+  if (small) paintDots(tree, seen, radius, grey);
+  for (const node of small ? [] : seen) {
     const [x, y] = tree.screen(node);
-    const fate = layout.of("fate", node);
-    const at = shade(layout.of("value", node), range);
+    const at = tree.shades[node];
     const colour = at === null ? null : PALETTE[at];
     pen.globalAlpha = found && !found.has(node) ? 0.12 : 1;
-    if (small) {
-      const half = fate === "dropped" ? radius * 0.8 : radius * 1.3;
-      pen.fillStyle = colour ?? grey;
-      pen.fillRect(x - half, y - half, 2 * half, 2 * half);
-    } else {
-      drawMark(pen, mark(layout, node), x, y, radius, { colour, rim, hollow, grey });
-    }
+    drawMark(pen, mark(layout, node), x, y, radius, { colour, rim, hollow, grey });
   }
   pen.globalAlpha = 1;
   paintRings(tree, radius, ink);
   if (radius > 5.5 && layout.step * view.scale > 60) paintLabels(tree, seen, radius, ink);
+}
+
+// Too small for shapes: all of one shade in one go.
+function paintDots(tree, seen, radius, grey) {
+  const { pen, found, view, layout } = tree;
+  const paths = new Map();
+  for (const node of seen) {
+    const faded = found !== null && !found.has(node);
+    const key = `${tree.shades[node]} ${faded}`;
+    if (!paths.has(key)) paths.set(key, { path: new Path2D(), shade: tree.shades[node], faded });
+    const half = tree.isLost[node] ? radius * 0.8 : radius * 1.3;
+    paths.get(key).path.rect(layout.x[node] * view.scale + view.x - half,
+      layout.y[node] * view.scale + view.y - half, 2 * half, 2 * half);
+  }
+  for (const { path, shade: at, faded } of paths.values()) {
+    pen.globalAlpha = faded ? 0.12 : 1;
+    pen.fillStyle = at === null ? grey : PALETTE[at];
+    pen.fill(path);
+  }
 }
 
 function mark(layout, node) {

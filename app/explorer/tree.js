@@ -32,6 +32,11 @@ class Tree {
     this.layout = new Layout(run.tree, search, Math.max(0.5, width / Math.max(1, height)));
     this.range = range(this.layout);
     this.canvas.dataset.candidates = this.layout.size;
+    // Looked up once: a picture of thousands is painted anew at every step of the mouse.
+    this.shades = Array.from({ length: this.layout.size }, (_, node) =>
+      shade(this.layout.of("value", node), this.range));
+    this.isLost = Array.from({ length: this.layout.size }, (_, node) =>
+      ["dropped", "open"].includes(this.layout.of("fate", node)));
     this.best = this.path(run.tree.returned.find((id) => this.layout.at.has(id)));
     if (!same) this.fitted = true;
     if (this.fitted) this.fit();
