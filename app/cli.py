@@ -325,7 +325,14 @@ def show(
     """
     from drpo.checkpoints import reader
     from drpo.checkpoints.runs import find_run
-    from drpo.render import print_examples, print_json, print_summary, print_trace, print_tree
+    from drpo.render import (
+        print_examples,
+        print_json,
+        print_summary,
+        print_trace,
+        print_tree,
+        print_with_nodes,
+    )
 
     if view == "insights":
         _show_insights(words or [None], runs, as_json=as_json)
@@ -334,7 +341,8 @@ def show(
         _show_diff(words or [""], runs, as_json=as_json)
         return
     path = find_run(runs, _only(words), say=_complain)
-    told = reader.summary(path)
+    # The hash of the tree reads every verdict, and is told nowhere else.
+    told = reader.summary(path, with_tree=as_json or view == "summary")
     if as_json and view in ("summary", "examples"):
         print_json(told if view == "summary" else told["examples"])
         return
@@ -343,7 +351,7 @@ def show(
         return
     nodes = reader.tree(path) if view == "tree" else reader.trace(path)
     if as_json:
-        print_json(told | {"candidates": nodes})
+        print_with_nodes(told, nodes)
     elif view == "tree":
         print_tree(told, nodes)
     else:
@@ -524,6 +532,8 @@ def _exit_code(words: Sequence[str]) -> int:
 
     try:
         code: Any = app(list(words), standalone_mode=False)
+        # What nobody reads shows here, not when the interpreter is gone.
+        sys.stdout.flush()
     except typer.TyperException as error:
         _complain(f"{error.format_message()} (see `drpo --help`)")
         return error.exit_code
