@@ -87,16 +87,24 @@ class Link:
 NEW = Link(None)
 
 
+def equal(new: Sequence[str], old: Sequence[str]) -> dict[int, int]:
+    """Of the sentences that are word for word in the older prompt: where they stood."""
+    places: dict[str, list[int]] = {}
+    for was, text in enumerate(old):
+        places.setdefault(text, []).append(was)
+    return {at: places[text].pop(0) for at, text in enumerate(new) if places.get(text)}
+
+
 def links(new: Sequence[str], old: Sequence[str]) -> list[Link]:
     """Of each sentence of a prompt, given those of an older one.
 
     Equal ones first, in order; then the most alike of what is left, each once; at last one that
     was split, or that took in another.
     """
-    found = _equal(new, old)
-    taken = {link.old for link in found.values()}
+    kept = equal(new, old)
+    found = {at: Link(was, same=True) for at, was in kept.items()}
     left = [at for at in range(len(new)) if at not in found]
-    free = [at for at in range(len(old)) if at not in taken]
+    free = [at for at in range(len(old)) if at not in kept.values()]
     words = {at: _words(new[at]) for at in left}
     before = {at: _words(text) for at, text in enumerate(old)} if left else {}
     pairs = sorted(
@@ -105,7 +113,7 @@ def links(new: Sequence[str], old: Sequence[str]) -> list[Link]:
         for was in free
         if (alike := _alike(words[at], before[was])) >= ALIKE
     )
-    taken = set()
+    taken: set[int] = set()
     for _, at, was in pairs:
         if at not in found and was not in taken:
             found[at] = Link(was)
@@ -116,15 +124,6 @@ def links(new: Sequence[str], old: Sequence[str]) -> list[Link]:
             best, was = max(shares, default=(0.0, 0))
             found[at] = Link(-was) if best >= CONTAINED else NEW
     return [found[at] for at in range(len(new))]
-
-
-def _equal(new: Sequence[str], old: Sequence[str]) -> dict[int, Link]:
-    places: dict[str, list[int]] = {}
-    for was, text in enumerate(old):
-        places.setdefault(text, []).append(was)
-    return {
-        at: Link(places[text].pop(0), same=True) for at, text in enumerate(new) if places.get(text)
-    }
 
 
 def _alike(one: Sequence[str], other: Sequence[str]) -> float:
