@@ -106,6 +106,16 @@ class Found(Strict):
     """Mean reward on its path (1-5), on the queries it was chosen by; no estimate of its gain."""
 
 
+class UnfoundedSentence(Strict):
+    """A sentence of a prompt that no low score of the search speaks for."""
+
+    prompt: str
+    """Name of the prompt that it is in."""
+    text: str
+    reason: str
+    """Where it comes from, or why there is no evidence."""
+
+
 class Provenance(Strict):
     """Where an artifact comes from; nothing of it acts."""
 
@@ -128,6 +138,8 @@ class Provenance(Strict):
     found: Found
     confirm: Confirmed | None = None
     """null where nothing was confirmed, as after a plain search."""
+    unfounded: tuple[UnfoundedSentence, ...] | None = None
+    """Sentences of the prompts without evidence; null where nobody looked."""
     calls: dict[Role, int]
     """Of models, by role, that the run paid for."""
     cost_usd: float | None

@@ -313,15 +313,19 @@ def show(
         typer.Argument(metavar="[RUN]", help="The run's id, or its beginning; else the newest."),
     ] = None,
     view: Annotated[
-        Literal["summary", "tree", "trace", "examples", "insights", "diff"],
+        Literal["summary", "tree", "trace", "examples", "why", "insights", "diff"],
         typer.Option(help="How much to show."),
     ] = "summary",
+    candidate: Annotated[
+        int | None, typer.Option("--candidate", metavar="ID", help="why: of this one's prompt.")
+    ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
     """Show what a run found, every candidate (tree), why each is there (trace), its examples.
 
-    The view insights tells where the model is weak; diff, how two prompts differ.
+    The view why tells of every sentence of the prompt where it comes from, and what for; insights,
+    where the model is weak; diff, how two prompts differ.
     """
     from drpo.checkpoints import reader
     from drpo.checkpoints.runs import find_run
@@ -334,6 +338,8 @@ def show(
         print_with_nodes,
     )
 
+    if candidate is not None and view != "why":
+        raise typer.BadParameter(f"--candidate is for --view why, not for {view}")
     if view == "insights":
         _show_insights(words or [None], runs, as_json=as_json)
         return
@@ -341,6 +347,9 @@ def show(
         _show_diff(words or [""], runs, as_json=as_json)
         return
     path = find_run(runs, _only(words), say=_complain)
+    if view == "why":
+        _show_why(path, candidate, as_json=as_json)
+        return
     # The hash of the tree reads every verdict, and is told nowhere else.
     told = reader.summary(path, with_tree=as_json or view == "summary")
     if as_json and view in ("summary", "examples"):
@@ -375,6 +384,14 @@ def _show_diff(names: Sequence[str], runs: Path, *, as_json: bool) -> None:
 
     told = comparison(*sides(names, runs, say=_complain))
     print_json(told) if as_json else print_comparison(told)
+
+
+def _show_why(path: Path, candidate: int | None, *, as_json: bool) -> None:
+    from drpo.render import print_json, print_why
+    from drpo.why import why
+
+    told = why(path, candidate)
+    print_json(told) if as_json else print_why(told)
 
 
 @app.command()

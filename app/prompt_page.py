@@ -16,6 +16,8 @@ SIMULATED = (
     "simulated model, and what is said below of its worth means nothing for a real one."
 )
 
+REWRITER = "the model that wrote the prompts"
+
 
 def page_of(artifact: Artifact) -> str:
     """The whole page."""
@@ -34,6 +36,7 @@ def _lines(artifact: Artifact) -> Iterator[str]:
     yield from _examples(artifact)
     yield "## What was measured\n"
     yield f"{_measured(told)}\n"
+    yield from _unfounded(artifact)
     yield from _origin(artifact)
 
 
@@ -88,6 +91,28 @@ def _confirmed(found: Confirmed) -> str:
             "than it seems to."
         )
     return said
+
+
+def _unfounded(artifact: Artifact) -> Iterator[str]:
+    """By reason, the sentences that nothing the search found out speaks for."""
+    found = artifact.provenance.unfounded
+    if found is None:
+        return
+    yield "## Sentences without evidence\n"
+    if not found:
+        yield f"There are none: each is about a low score that {REWRITER} was shown.\n"
+        return
+    yield (
+        f"No low score that {REWRITER} was shown is about these, as far as their words tell. Read "
+        "them before you use the prompt; `drpo show --view why` tells what there is to know.\n"
+    )
+    for reason in dict.fromkeys(each.reason for each in found):
+        yield f"{_code(reason)}:\n"
+        for each in found:
+            if each.reason == reason:
+                where = f"{_code(each.prompt)}: " if len(artifact.prompts) > 1 else ""
+                yield f"- {where}{_code(each.text)}"
+        yield ""
 
 
 def _origin(artifact: Artifact) -> Iterator[str]:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from drpo.artifact import (
     Found,
     ModelName,
     Provenance,
+    UnfoundedSentence,
     read_artifact,
     sealed,
 )
@@ -35,6 +37,7 @@ from drpo.graph.values import ROLES, Example
 from drpo.nodes.prompts import JinjaTemplates
 from drpo.nodes.target import Wording
 from drpo.settings import stored_settings
+from drpo.why import unfounded, why
 
 TEMPLATES = ("target_chat", "target_text")
 CENTS = 6
@@ -109,6 +112,7 @@ def artifact_with(
     settings = stored_settings(told["run_id"], row["settings"])
     known = json.loads(row["fingerprint"]).get("templates", {})
     mine = candidate in (None, best["candidate"])
+    chosen = best["candidate"] if candidate is None else candidate
     provenance = Provenance(
         run_id=told["run_id"],
         drpo_version=row["drpo_version"],
@@ -120,11 +124,14 @@ def artifact_with(
         models={role: _name(settings, role) for role in ROLES},
         simulated=any(_name(settings, role).provider == "sandbox" for role in ROLES),
         found=Found(
-            candidate=best["candidate"] if candidate is None else candidate,
+            candidate=chosen,
             level=level,
             path_value=best["path_value"] if mine else None,
         ),
         confirm=confirm,
+        unfounded=tuple(
+            UnfoundedSentence.model_validate(asdict(each)) for each in unfounded(why(path, chosen))
+        ),
         calls={role: told["calls"][role]["new"] for role in ROLES},
         cost_usd=None if told["cost_usd"] is None else round(told["cost_usd"], CENTS),
     )

@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drpo.render_alignment import say_alignment, say_examples
+from drpo.render_why import say_why
 
 if TYPE_CHECKING:
     from drpo.checkpoints.doctor import Finding
@@ -195,6 +196,11 @@ def print_examples(told: Mapping[str, Any]) -> None:
     say = _Lines()
     say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
     say_examples(say, told["examples"])
+
+
+def print_why(told: Mapping[str, Any]) -> None:
+    """Every sentence of a prompt, with what it is there for."""
+    say_why(_Lines(), told)
 
 
 def print_trace(told: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> None:

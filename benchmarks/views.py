@@ -40,6 +40,7 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "tree": ("--view", "tree"),
     "trace": ("--view", "trace"),
     "examples": ("--view", "examples"),
+    "why": ("--view", "why"),
     "insights": ("--view", "insights"),
     "diff": ("--view", "diff"),
 }

@@ -97,7 +97,7 @@ def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
             "models": {role: settings["models"][role]["model"] for role in ROLES},
             "level": _level(db),
             "candidates": db["candidate"].count_where(f"id < {CANDIDATES_PER_SEARCH}"),
-            "best": _best(db),
+            "best": best(db),
             "examples": examples(db),
             "findings": findings(db),
             "deployed": deployed(db),
@@ -206,7 +206,7 @@ def _world(row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any
     return settings["sandbox"] | {"sha256": made_of["world.toml"]} if made_of else None
 
 
-def _best(db: Database) -> dict[str, Any] | None:
+def best(db: Database) -> dict[str, Any] | None:
     """The answer of a finished run, else the first of the last finished level's beam.
 
     Where the beam stays the root, it is the best path value so far instead.

@@ -71,6 +71,7 @@ ROWS: Mapping[str, str] = {
     "B2": "a server that counts no tokens",
     "B3": "a limit in dollars without a price",
     "I1": "an answer or query that gives the judge or rewriter orders",
+    "I2": "text that a rationale or answer plants in the prompt",
     "I3": "template syntax and the like in data",
     "I4": "terminal escapes, markup and HTML in what models write",
     "I5": "a file that names code",

@@ -49,7 +49,7 @@ def _empty() -> Database:
 def test_c3_an_older_file_is_shown(path: Path, here: Here) -> None:
     """In every view, by reading alone."""
     before = path.read_bytes()
-    for view in ("summary", "tree", "trace"):
+    for view in ("summary", "tree", "trace", "why"):
         shown = here("show", "--view", view)
         assert shown.returncode == 0, shown.stderr
         assert path.stem in shown.stdout

@@ -1,0 +1,138 @@
+"""Looks at one candidate's line back to its root, read-only: prompts, and what each was judged.
+
+Reads by key alone, so that a long run takes no longer than a short one with the same line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlite_utils import Database
+
+from drpo.checkpoints.rows import dumps, query_of, selection_of, verdict_of
+from drpo.graph.errors import BadInput
+from drpo.graph.values import Query, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One candidate of the line."""
+
+    id: int
+    level: int
+    parent: int | None
+    prompts: Mapping[str, str]
+    """Hashes of the texts, by name."""
+    author: str | None
+    """The person who wrote it, if one did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the judge said of one sample."""
+
+    candidate: int
+    query: int
+    """Ordinal."""
+    sample: int
+    verdict: Verdict
+
+
+def line(db: Database, candidate: int) -> list[Step]:
+    """From the candidate to its root. Raises BadInput where there is no such candidate."""
+    # Not `union all`: in a damaged file the line may be a circle.
+    rows = db.query(
+        "with recursive line (id, parent) as (select id, parent from candidate where id = ?"
+        " union select up.id, up.parent from candidate up join line on up.id = line.parent)"
+        " select candidate.* from candidate join line using (id)",
+        [candidate],
+    )
+    found = {row["id"]: row for row in rows}
+    if candidate not in found:
+        [(last,)] = db.execute("select max(id) from candidate").fetchall()
+        allowed = "it has none yet" if last is None else f"allowed are 0 to {last}"
+        raise BadInput(f"candidate {candidate}: this run has no such candidate; {allowed}")
+    authors, steps = _authors(db, list(found)), [found.pop(candidate)]
+    while steps[-1]["parent"] is not None:
+        steps.append(found.pop(steps[-1]["parent"]))
+    return [
+        Step(
+            row["id"],
+            row["level"],
+            row["parent"],
+            dict(json.loads(row["prompts"])),
+            authors.get((row["parent"], row["item"])),
+        )
+        for row in steps
+    ]
+
+
+def _authors(db: Database, parents: Sequence[int]) -> dict[tuple[int, int], str]:
+    """Of these candidates' rewrites that a person wrote, by parent and number."""
+    # A file of an older version knows none.
+    if "author" not in db["rewrite"].columns_dict:
+        return {}
+    rows = db.query(
+        "select rewrite.parent, item, author from json_each(?)"
+        " join rewrite on rewrite.parent = json_each.value where author is not null",
+        [dumps(list(parents))],
+    )
+    return {(row["parent"], row["item"]): row["author"] for row in rows}
+
+
+def body(db: Database, sha256: str) -> str:
+    """A text by its hash."""
+    [row] = db.query("select body from text where sha256 = ?", [sha256])
+    return str(row["body"])
+
+
+def judgements(db: Database, candidates: Sequence[int]) -> Iterator[Judgement]:
+    """Of these candidates, each in the order in which its rewriter is shown them."""
+    rows = db.execute(
+        "select candidate, query, sample, scores, unscored, notes from json_each(?)"
+        " join verdict on candidate = json_each.value order by candidate, query, sample",
+        [dumps(list(candidates))],
+    )
+    for candidate, query, sample, scores, unscored, notes in rows:
+        yield Judgement(candidate, query, sample, verdict_of(scores, unscored, notes))
+
+
+def answer(db: Database, candidate: int, query: int, sample: int) -> str:
+    """The text of one sample."""
+    [row] = db.query(
+        "select body from sample join text on sha256 = text"
+        " where candidate = ? and query = ? and sample = ?",
+        [candidate, query, sample],
+    )
+    return str(row["body"])
+
+
+def queries(db: Database, ordinals: Sequence[int]) -> dict[int, Query]:
+    """By ordinal."""
+    rows = db.query(
+        "select query.* from json_each(?) join query on ordinal = json_each.value",
+        [dumps(list(ordinals))],
+    )
+    return {row["ordinal"]: query_of(row) for row in rows}
+
+
+def definitions(db: Database, ordinals: Sequence[int]) -> dict[tuple[int, str], str]:
+    """Of the aspects selected for these queries, by ordinal and name in small letters.
+
+    A selection without one has the pool's.
+    """
+    [run] = db.query("select settings from run")
+    pool = json.loads(run["settings"]).get("rewards", {}).get("aspects", {})
+    known = {name.casefold(): str(text) for name, text in pool.items()}
+    rows = db.query(
+        "select selection.* from json_each(?) join selection on query = json_each.value",
+        [dumps(list(ordinals))],
+    )
+    found: dict[tuple[int, str], str] = {}
+    for row in rows:
+        for each in selection_of(row["aspects"], row["reason"], row["notes"]).aspects:
+            name = each.name.casefold()
+            found[row["query"], name] = each.definition or known.get(name, "")
+    return found
