@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +338,13 @@ def _path_value(row: Mapping[str, Any]) -> float | None:
 
 
 def _prompts(row: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]:
-    return {name: texts[text] for name, text in json.loads(row["prompts"]).items()}
+    return {name: texts[text] for name, text in _named(row["prompts"])}
+
+
+@lru_cache(maxsize=65_536)
+def _named(prompts: str) -> Sequence[tuple[str, str]]:
+    # A candidate has those of a rewrite, and a skip those of its parent.
+    return tuple(json.loads(prompts).items())
 
 
 def _texts(db: Database, hashes: Sequence[str]) -> dict[str, str]:
