@@ -344,7 +344,7 @@ def export(
         ),
     ] = None,
     form: Annotated[
-        Literal["json", "text", "markdown", "openai", "langchain", "dpo"],
+        Literal["json", "text", "markdown", "openai", "langchain", "dpo", "otel"],
         typer.Option("--format", help="What to make of it."),
     ] = "json",
     out: Annotated[
@@ -362,6 +362,13 @@ def export(
     include_harmful: Annotated[
         bool, typer.Option("--include-harmful", help="dpo: also queries tagged as harmful.")
     ] = False,
+    otlp: Annotated[
+        str | None,
+        typer.Option("--otlp", metavar="ADDRESS", help="otel: send it to this collector, or env."),
+    ] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="otel: with what was asked and answered.")
+    ] = False,
     trust: Annotated[
         list[str] | None,
         typer.Option("--trust", metavar="NAME", help="A model or server that it may use."),
@@ -371,9 +378,13 @@ def export(
     """Write what a run found as an artifact, or for another tool: a prompt, a request, pairs."""
     from drpo.export import Form
     from drpo.export import export as write
+    from drpo.settings import telemetry_settings
 
     read_env()
-    wanted = Form(form, query, margin, harmful=include_harmful, trusted=trust or ())
+    telemetry = telemetry_settings(otlp, texts=texts)
+    wanted = Form(
+        form, query, margin, harmful=include_harmful, trusted=trust or (), telemetry=telemetry
+    )
     write(wanted, run, runs=runs, out=out, force=force, say=_complain)
 
 

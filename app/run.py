@@ -55,6 +55,7 @@ from drpo.nodes.prompts import JinjaTemplates
 from drpo.parts import context_for, order_of
 from drpo.review import NO_CHANGES, Changes
 from drpo.searching import Search, Searcher
+from drpo.telemetry import check_telemetry, told
 
 GRACE_S = 3.0
 """How long calls in flight may still land after the run was cancelled."""
@@ -127,6 +128,7 @@ def new_run(
 def check_settings(settings: Settings) -> None:
     """Raises BadInput for settings that fit together but not the world."""
     check_root(settings)
+    check_telemetry(settings.telemetry)
     _check_budget(settings)
     _check_ledger(settings)
 
@@ -184,10 +186,15 @@ async def search(
     check_settings(settings)
     async with providers(settings.models) as opened:
         with owning(run.path, most_recoveries=settings.storage.recoveries, settings=run.settings):
-            async with open_store(
-                run.path, full_sync=settings.storage.full_sync, reuse=settings.ledger.reuse
-            ) as store:
-                session = _Session(run, settings, opened, store, observer, decided, failed=failed)
+            async with (
+                open_store(
+                    run.path, full_sync=settings.storage.full_sync, reuse=settings.ledger.reuse
+                ) as store,
+                told(settings.telemetry, run.path, store, announce) as nudge,
+            ):
+                session = _Session(
+                    run, settings, opened, store, observer, decided, failed=failed, nudge=nudge
+                )
                 await session.run(announce)
 
 
@@ -231,7 +238,10 @@ class _Session:
         decided: Changes | None,
         *,
         failed: bool,
+        nudge: Callable[[], None],
     ) -> None:
+        """`nudge` is called whenever a level or a part of a stage is over."""
+        self._nudge = nudge
         self._failed = failed
         self._decided = decided
         self._run = run
@@ -349,6 +359,7 @@ class _Session:
         return retriever
 
     async def _show_level(self, limit: int, usage: Usage) -> None:
+        self._nudge()
         if self._observer is not None:
             levels, beam = await self._store.progress()
             self._show(LEVEL, levels, limit, beam, usage)
@@ -361,6 +372,7 @@ class _Session:
         beam: Sequence[tuple[int, float | None]],
         usage: Usage,
     ) -> None:
+        self._nudge()
         if self._observer is None:
             return
         before = self._begun.setdefault(stage, (done, time.monotonic()))

@@ -265,6 +265,22 @@ def m007_alignment(db: Database) -> None:
     )
 
 
+@migrations()
+def m008_telemetry(db: Database) -> None:
+    """What a collector has been sent of the run."""
+    _execute(
+        db,
+        """
+        create table traced (
+            search integer not null,
+            level integer not null,
+            at text not null,
+            primary key (search, level)
+        );
+        """,
+    )
+
+
 def _execute(db: Database, statements: str) -> None:
     """One by one: `executescript` would commit, and a migration is all or nothing."""
     for statement in statements.split(";"):
