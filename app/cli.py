@@ -51,6 +51,10 @@ Trust = Annotated[
     typer.Option("--trust", metavar="NAME", help="A model, a server, ... that it may use."),
 ]
 Unasked = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")]
+Verbose = Annotated[
+    int,
+    typer.Option("-v", "--verbose", count=True, help="A line for each event; -vv for each call."),
+]
 DEFAULT_RUNS = Path("runs")
 WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 VERBS = "init optimize align estimate resume fork replay runs show export chat serve doctor rm"
@@ -77,9 +81,12 @@ def optimize(
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
     yes: Unasked = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Search for the best prompt: drpo optimize [OVERRIDES]."""
-    _launch(context.args, aligns=False, own=config, runs=runs, as_json=as_json, yes=yes)
+    _launch(
+        context.args, aligns=False, own=config, runs=runs, as_json=as_json, yes=yes, verbose=verbose
+    )
 
 
 @app.command(
@@ -92,9 +99,12 @@ def align(
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
     yes: Unasked = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Examples, prompt, and a test whether the gain is real: drpo align [OVERRIDES]."""
-    _launch(context.args, aligns=True, own=config, runs=runs, as_json=as_json, yes=yes)
+    _launch(
+        context.args, aligns=True, own=config, runs=runs, as_json=as_json, yes=yes, verbose=verbose
+    )
 
 
 def _launch(overrides: Sequence[str], **options: Any) -> None:
@@ -146,6 +156,7 @@ def resume(
     ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Go on with a run that was stopped or killed; budget.*, concurrency and a few may change."""
     name, overrides = _run_and_overrides(words)
@@ -159,7 +170,7 @@ def resume(
         changes = read_changes(edit or (), drop or (), add or ())
         stored = resumable(find_run(runs, name, say=_complain), overrides)
         begin = going_on(stored, changes, trust or ())
-        run_to_end(stored, runs=runs, as_json=as_json, begin=begin)
+        run_to_end(stored, runs=runs, as_json=as_json, begin=begin, verbose=verbose)
 
 
 @app.command()
