@@ -29,19 +29,21 @@ _CALLS = f"""
 _SELECTIONS = f"""
     select selection.query, selection.call,
            {_SEARCH_OF_QUERY.format(query="selection.query")} as search,
-           coalesce(call.level, (select min(candidate.level) from sample
-               join candidate on candidate.id = sample.candidate
-               where sample.query = selection.query), 0) as level
+           coalesce(call.level, seen.level, 0) as level
     from selection left join call on call.key = selection.call
+    left join (select sample.query, min(candidate.level) as level from sample
+        join candidate on candidate.id = sample.candidate group by sample.query
+    ) as seen on seen.query = selection.query and call.level is null
 """
 _REWRITES = """
-    select rewrite.parent, rewrite.item, rewrite.call, rewrite.parent / :many as search,
-           coalesce(child.level, decision.level, call.level, up.level + 1) as level
-    from rewrite join candidate up on up.id = rewrite.parent
-    left join candidate child on child.parent = rewrite.parent and child.item = rewrite.item
-    left join decision on decision.node = 'admit' and decision.candidate = rewrite.parent
-        and decision.item = rewrite.item
-    left join call on call.key = rewrite.call
+    with named (parent, item) as (
+        select parent, item from candidate
+        where level = :level and item is not null and id between :first and :last
+        union select candidate, item from decision
+        where node = 'admit' and level = :level and item >= 0 and candidate between :first and :last
+    )
+    select rewrite.parent, rewrite.item, rewrite.call from named join rewrite using (parent, item)
+    order by rewrite.parent, rewrite.item
 """
 _EVALUATIONS = """
     select sample.candidate, sample.query, sample.sample, sample.failure, sample.call as asked,
@@ -95,7 +97,6 @@ def levels_of(db: Database) -> list[tuple[int, int]]:
     rows = db.query(
         f"select distinct search, level from ({_CALLS}) union"
         f" select search, level from ({_SELECTIONS}) union"
-        f" select search, level from ({_REWRITES}) union"
         " select candidate / :many, level from decision union"
         " select id / :many, level from candidate order by 2, 1",
         given,
@@ -112,7 +113,7 @@ def rows_of_level(db: Database, search: int, level: int, *, texts: bool) -> Leve
 
     calls = found(f"select * from ({_CALLS}){_HERE} order by finished_at, key")
     selections = found(f"select * from ({_SELECTIONS}){_HERE} order by query")
-    rewrites = found(f"select * from ({_REWRITES}){_HERE} order by parent, item")
+    rewrites = found(_REWRITES)
     evaluations = found(_EVALUATIONS)
     used = [row["call"] for row in (*selections, *rewrites)]
     used += [row[name] for row in evaluations for name in ("asked", "judged")]
