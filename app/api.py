@@ -103,8 +103,9 @@ async def resume(
     """Go on with the run whose id begins with `run`, or the newest.
 
     `changes` are a person's, to a beam under review (`search.review=true`). `overrides` may change
-    `budget.*`, `concurrency`, `storage.*` and `ledger.*`. `trusted` are the classes that a run on
-    models of LangChain may import; `optimize` was told of them. Raises as `optimize` does.
+    `budget.*`, `concurrency`, `storage.*`, `ledger.*` and `telemetry.*`. `trusted` are the classes
+    that a run on models of LangChain may import; `optimize` was told of them. Raises as `optimize`
+    does.
     """
     stored = resumable(find_run(Path(runs), run), overrides)
     return await _finish(stored, observer, going_on(stored, changes, trusted))

@@ -51,6 +51,10 @@ Trust = Annotated[
     typer.Option("--trust", metavar="NAME", help="A model, a server, ... that it may use."),
 ]
 Unasked = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")]
+Verbose = Annotated[
+    int,
+    typer.Option("-v", "--verbose", count=True, help="A line for each event; -vv for each call."),
+]
 DEFAULT_RUNS = Path("runs")
 LARGEST_ID = 2**63 - 1
 """That SQLite takes."""
@@ -82,9 +86,12 @@ def optimize(
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
     yes: Unasked = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Search for the best prompt: drpo optimize [OVERRIDES]."""
-    _launch(context.args, aligns=False, own=config, runs=runs, as_json=as_json, yes=yes)
+    _launch(
+        context.args, aligns=False, own=config, runs=runs, as_json=as_json, yes=yes, verbose=verbose
+    )
 
 
 @app.command(
@@ -97,9 +104,12 @@ def align(
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
     yes: Unasked = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Examples, prompt, and a test whether the gain is real: drpo align [OVERRIDES]."""
-    _launch(context.args, aligns=True, own=config, runs=runs, as_json=as_json, yes=yes)
+    _launch(
+        context.args, aligns=True, own=config, runs=runs, as_json=as_json, yes=yes, verbose=verbose
+    )
 
 
 def _launch(overrides: Sequence[str], **options: Any) -> None:
@@ -151,6 +161,7 @@ def resume(
     ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Go on with a run that was stopped or killed; budget.*, concurrency and a few may change."""
     name, overrides = _run_and_overrides(words)
@@ -164,7 +175,7 @@ def resume(
         changes = read_changes(edit or (), drop or (), add or ())
         stored = resumable(find_run(runs, name, say=_complain), overrides)
         begin = going_on(stored, changes, trust or ())
-        run_to_end(stored, runs=runs, as_json=as_json, begin=begin)
+        run_to_end(stored, runs=runs, as_json=as_json, begin=begin, verbose=verbose)
 
 
 @app.command()
@@ -412,7 +423,7 @@ def export(
         ),
     ] = None,
     form: Annotated[
-        Literal["json", "text", "markdown", "openai", "langchain", "dpo"],
+        Literal["json", "text", "markdown", "openai", "langchain", "dpo", "otel"],
         typer.Option("--format", help="What to make of it."),
     ] = "json",
     out: Annotated[
@@ -430,6 +441,13 @@ def export(
     include_harmful: Annotated[
         bool, typer.Option("--include-harmful", help="dpo: also queries tagged as harmful.")
     ] = False,
+    otlp: Annotated[
+        str | None,
+        typer.Option("--otlp", metavar="ADDRESS", help="otel: send it to this collector, or env."),
+    ] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="otel: with what was asked and answered.")
+    ] = False,
     trust: Annotated[
         list[str] | None,
         typer.Option("--trust", metavar="NAME", help="A model or server that it may use."),
@@ -439,9 +457,13 @@ def export(
     """Write what a run found as an artifact, or for another tool: a prompt, a request, pairs."""
     from drpo.export import Form
     from drpo.export import export as write
+    from drpo.settings import telemetry_settings
 
     read_env()
-    wanted = Form(form, query, margin, harmful=include_harmful, trusted=trust or ())
+    telemetry = telemetry_settings(otlp, texts=texts)
+    wanted = Form(
+        form, query, margin, harmful=include_harmful, trusted=trust or (), telemetry=telemetry
+    )
     write(wanted, run, runs=runs, out=out, force=force, say=_complain)
 
 

@@ -10,14 +10,14 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from drpo.acting import check_trust, retriever_of, wording_of
 from drpo.artifact import Artifact, artifact_text, write_whole
 from drpo.checkpoints.runs import find_run
-from drpo.conf.schema import OpenAISettings
+from drpo.conf.schema import OpenAISettings, TelemetrySettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Example, Message, Query
 from drpo.models.portal import Portal
@@ -37,7 +37,7 @@ CONVERSATION = "messages"
 class Form:
     """What is wanted."""
 
-    name: Literal["json", "text", "markdown", "openai", "langchain", "dpo"]
+    name: Literal["json", "text", "markdown", "openai", "langchain", "dpo", "otel"]
     query: str | None = None
     """Whose examples a request or a template holds; None for the first ones."""
     margin: float = LEAST_MARGIN
@@ -46,6 +46,8 @@ class Form:
     """Whether pairs are also made of queries that are tagged so."""
     trusted: Collection[str] = ()
     """What an artifact may use to find examples."""
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    """Where spans go; without an address, they are written."""
 
 
 def export(
@@ -64,7 +66,10 @@ def export(
     if form.name == "dpo":
         path = find_run(runs, run, say=say)
         texts = (line_of(each) for each in pairs(path, margin=form.margin, harmful=form.harmful))
-        _stream(texts, out, force=force, say=say)
+        _stream(texts, out, force=force, say=say, of="pair")
+        return
+    if form.name == "otel":
+        _trace(find_run(runs, run, say=say), form.telemetry, out, force=force, say=say)
         return
     artifact = artifact_named(run, runs, say=say)
     if form.name == "json" and out is not None:
@@ -77,6 +82,25 @@ def export(
         refuse_to_replace(out, force=force)
         write_whole(out, text)
         say(f"wrote {out}")
+
+
+def _trace(
+    run: Path,
+    telemetry: TelemetrySettings,
+    out: Path | None,
+    *,
+    force: bool,
+    say: Callable[[str], None],
+) -> None:
+    from drpo import trace_file  # noqa: PLC0415 - see `langchain_template`
+
+    if telemetry.otlp is None:
+        texts = trace_file.lines(run, texts=telemetry.texts)
+        _stream(texts, out, force=force, say=say, of="line")
+    elif out is None:
+        trace_file.send(run, telemetry, say)
+    else:
+        raise BadInput(f"--otlp or --out, not both: {telemetry.otlp!r} and {str(out)!r}")
 
 
 def _text(artifact: Artifact, form: Form) -> str:
@@ -197,7 +221,7 @@ def _with_its_page(
 
 
 def _stream(
-    lines: Iterable[str], out: Path | None, *, force: bool, say: Callable[[str], None]
+    lines: Iterable[str], out: Path | None, *, force: bool, say: Callable[[str], None], of: str
 ) -> None:
     """Line by line, so that a large run needs no more memory than its largest query."""
     if out is None:
@@ -205,7 +229,7 @@ def _stream(
         for line in lines:
             _print(line)
             count += 1
-        say(_counted(count))
+        say(_counted(count, of))
         return
     refuse_to_replace(out, force=force)
     unfinished = out.with_name(f".{out.name}.new")
@@ -218,11 +242,11 @@ def _stream(
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
-    say(f"wrote {out}: {_counted(count)}")
+    say(f"wrote {out}: {_counted(count, of)}")
 
 
-def _counted(pairs: int) -> str:
-    return "1 pair" if pairs == 1 else f"{pairs:,} pairs"
+def _counted(count: int, of: str) -> str:
+    return f"1 {of}" if count == 1 else f"{count:,} {of}s"
 
 
 def _print(text: str) -> None:

@@ -26,6 +26,7 @@ from drpo.estimates import estimate_of
 from drpo.graph.errors import BadInput, DrpoError, RunOwned, RunPaused
 from drpo.graph.values import ROLES
 from drpo.kinds import announced, plan_of
+from drpo.logs import heard
 from drpo.progress import progress
 from drpo.quiet import ready
 from drpo.render import forecast, print_json, print_review, print_summary, resume_command
@@ -46,6 +47,7 @@ def run_hydra(
     runs: Path,
     as_json: bool,
     yes: bool,
+    verbose: int = 0,
     aligns: bool = False,
 ) -> None:
     """One run per composed configuration, `own` being the user's file. Raises DrpoError."""
@@ -58,7 +60,14 @@ def run_hydra(
             return
         begun.append(config)
         try:
-            _one(settings_from(config), runs=runs, as_json=as_json, yes=yes, aligns=aligns)
+            _one(
+                settings_from(config),
+                runs=runs,
+                as_json=as_json,
+                yes=yes,
+                verbose=verbose,
+                aligns=aligns,
+            )
         except DrpoError as problem:
             # Hydra would announce it in a line of its own. In a launcher's worker process there is
             # no other way to tell.
@@ -86,7 +95,9 @@ def run_hydra(
         raise problems[0]
 
 
-def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool, aligns: bool) -> None:
+def _one(
+    settings: Settings, *, runs: Path, as_json: bool, yes: bool, verbose: int, aligns: bool
+) -> None:
     plan = plan_of(settings, aligns=aligns)
     estimate = asdict(estimate_of(settings, plan))
     if plan.kind == "align":
@@ -94,7 +105,7 @@ def _one(settings: Settings, *, runs: Path, as_json: bool, yes: bool, aligns: bo
     if _paid(settings):
         _confirm(estimate, yes=yes)
     run = new_run(settings, plan, runs, estimate)
-    run_to_end(run, runs=runs, as_json=as_json, begin=first_search)
+    run_to_end(run, runs=runs, as_json=as_json, begin=first_search, verbose=verbose)
 
 
 def run_to_end(
@@ -103,12 +114,13 @@ def run_to_end(
     runs: Path,
     as_json: bool,
     begin: SearchFunction = search,
+    verbose: int = 0,
 ) -> None:
     """Run or resume one search and print what came of it, or what to review. Raises DrpoError."""
     problem: DrpoError | None = None
     if status(run.path) != "done":
         try:
-            with progress() as (observer, announce):
+            with progress() as (observer, announce), heard(verbose, announce):
                 asyncio.run(begin(run, observer, announce))
         except (BadInput, RunOwned):
             raise

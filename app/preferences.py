@@ -21,6 +21,7 @@ from sqlite_utils import Database
 from drpo.checkpoints.rows import query_of, verdict_of
 from drpo.checkpoints.runs import reading
 from drpo.graph.values import Query, Score
+from drpo.render import escaped
 
 LEAST_MARGIN = 0.5
 """Points of the scale 1-5."""
@@ -121,5 +122,5 @@ def _said(score: Score) -> str:
 
 
 def line_of(pair: Mapping[str, Any]) -> str:
-    """Of a JSONL file."""
-    return json.dumps(pair, ensure_ascii=False, allow_nan=False) + "\n"
+    """Of a JSONL file, what a terminal would act on being escaped."""
+    return escaped(json.dumps(pair, ensure_ascii=False, allow_nan=False)) + "\n"

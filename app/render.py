@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from drpo.checkpoints.doctor import Finding
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_ESCAPED = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What JSON leaves as it is."""
 SHORT_ID = 8
 LEAST_IN_CENTS = 0.1
 """US dollars; smaller sums are shown to the hundredth of a cent."""
@@ -38,8 +40,9 @@ SIMULATED = "simulated models: the scores mean nothing outside the sandbox"
 
 
 def print_json(value: object) -> None:
-    """As JSON on standard output."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    """As JSON on standard output, what a terminal would act on being escaped."""
+    told = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    typer.echo(escaped(told))
 
 
 def print_with_nodes(told: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> None:
@@ -419,6 +422,11 @@ class _Lines:
 
     def __call__(self, text: str = "") -> None:
         sys.stdout.write(f"{plain(text).expandtabs()}\n")
+
+
+def escaped(told: str) -> str:
+    """JSON, with an escape in place of what a terminal would act on: it means the same."""
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", told)
 
 
 def plain(text: str) -> str:

@@ -14,7 +14,7 @@ import drpo
 from drpo.checkpoints.forks import Beginning, fork_run
 from drpo.checkpoints.reader import status, summary
 from drpo.checkpoints.runs import load_run
-from drpo.conf.schema import BudgetSettings, LedgerSettings, Settings
+from drpo.conf.schema import BudgetSettings, LedgerSettings, Settings, TelemetrySettings
 from drpo.graph.errors import BadInput, RunFailed
 from drpo.models.providers import silent_providers
 from drpo.run import current_fingerprint, search
@@ -70,5 +70,10 @@ def replay(path: Path) -> Replayed:
 
 
 def _alone(settings: Settings) -> Settings:
-    """Without budget, because nothing is paid for, and without another run's ledger."""
-    return settings.model_copy(update={"budget": BudgetSettings(), "ledger": LedgerSettings()})
+    """Without budget, because nothing is paid for, another run's ledger, and anybody to tell."""
+    alone = {
+        "budget": BudgetSettings(),
+        "ledger": LedgerSettings(),
+        "telemetry": TelemetrySettings(),
+    }
+    return settings.model_copy(update=alone)

@@ -24,6 +24,7 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
 import drpo
+from drpo import session_log
 from drpo.aligning import Stages
 from drpo.checkpoints.ledger import SqliteLedger
 from drpo.checkpoints.reader import FAILURES, calls_made, paused_by_failures, waits_for_review
@@ -31,6 +32,7 @@ from drpo.checkpoints.runs import (
     HEARTBEAT_S,
     Fingerprint,
     StoredRun,
+    before_session,
     create_run,
     hold_against,
     owning,
@@ -44,6 +46,7 @@ from drpo.graph.context import Retriever
 from drpo.graph.errors import BadInput, ProviderRefused, RunFailed, RunPaused, TooManyFailures
 from drpo.graph.values import ROLES, Example, Kind, Role
 from drpo.kinds import Plan
+from drpo.logs import RunLog, run_log, secrets_in
 from drpo.models.caller import LedgeredCaller
 from drpo.models.ledger import Usage
 from drpo.models.prices import price_of
@@ -55,6 +58,7 @@ from drpo.nodes.prompts import JinjaTemplates
 from drpo.parts import context_for, order_of
 from drpo.review import NO_CHANGES, Changes
 from drpo.searching import Search, Searcher
+from drpo.telemetry import check_telemetry, told
 
 GRACE_S = 3.0
 """How long calls in flight may still land after the run was cancelled."""
@@ -127,6 +131,7 @@ def new_run(
 def check_settings(settings: Settings) -> None:
     """Raises BadInput for settings that fit together but not the world."""
     check_root(settings)
+    check_telemetry(settings.telemetry)
     _check_budget(settings)
     _check_ledger(settings)
 
@@ -182,12 +187,27 @@ async def search(
     settings = Settings.model_validate_json(run.settings)
     hold_against(run, current_fingerprint(settings, run.kind))
     check_settings(settings)
+    before = before_session(run.path)
     async with providers(settings.models) as opened:
-        with owning(run.path, most_recoveries=settings.storage.recoveries, settings=run.settings):
-            async with open_store(
-                run.path, full_sync=settings.storage.full_sync, reuse=settings.ledger.reuse
-            ) as store:
-                session = _Session(run, settings, opened, store, observer, decided, failed=failed)
+        with (
+            owning(run.path, most_recoveries=settings.storage.recoveries, settings=run.settings),
+            run_log(run.id, run.path, secrets_in(settings)) as log,
+        ):
+            session_log.begun(log, before, run.kind)
+
+            def say(text: str) -> None:
+                log("said", what=text)
+                if announce is not None:
+                    announce(text)
+
+            async with (
+                open_store(
+                    run.path, full_sync=settings.storage.full_sync, reuse=settings.ledger.reuse
+                ) as store,
+                told(settings.telemetry, run.path, store, say) as nudge,
+            ):
+                told_of_it = _Listeners(observer, nudge, log)
+                session = _Session(run, settings, opened, store, told_of_it, decided, failed=failed)
                 await session.run(announce)
 
 
@@ -218,6 +238,16 @@ def current_fingerprint(settings: Settings, kind: Kind = "search") -> Fingerprin
     return graphs | world | {"templates": JinjaTemplates(settings.prompts.folder).hashes()}
 
 
+@dataclass(frozen=True, slots=True)
+class _Listeners:
+    """Whom a session tells how far it is."""
+
+    observer: Observer | None
+    nudge: Callable[[], None]
+    """Of whoever sends spans: called whenever a level or a part of a stage is over."""
+    log: RunLog
+
+
 class _Session:
     """One session of one run."""
 
@@ -227,18 +257,20 @@ class _Session:
         settings: Settings,
         providers: Mapping[Role, Provider],
         store: RunStore,
-        observer: Observer | None,
+        listeners: _Listeners,
         decided: Changes | None,
         *,
         failed: bool,
     ) -> None:
+        self._nudge, self._log = listeners.nudge, listeners.log
+        self._observer = listeners.observer
+        self._levels = session_log.LevelLog(listeners.log, store)
         self._failed = failed
         self._decided = decided
         self._run = run
         self._settings = settings
         self._providers = providers
         self._store = store
-        self._observer = observer
         self._began = time.monotonic()
         self._before = 0.0
         self._begun: dict[str, tuple[int, float]] = {}
@@ -258,9 +290,11 @@ class _Session:
             budget=self._settings.budget,
             past=past,
             say=announce,
+            log=self._log,
         )
+        error: BaseException | None = None
         try:
-            with _draining(announce) as control:
+            with _draining(announce, self._log) as control:
                 async with self._beating(announce):
                     await self._walk(caller, control)
             await self._store.finish()
@@ -268,23 +302,33 @@ class _Session:
         except GraphDrained:
             status, reason = "paused", "stopped on request"
             raise RunPaused(reason) from None
-        except TooManyFailures as error:
-            status, reason = "paused", f"{FAILURES}: {error}"
+        except TooManyFailures as stopped:
+            status, reason = "paused", f"{FAILURES}: {stopped}"
             raise
-        except RunPaused as error:
-            status, reason = "paused", str(error)
+        except RunPaused as stopped:
+            status, reason, error = "paused", str(stopped), stopped
             raise
         except asyncio.CancelledError:
             status, reason, grace_s = "paused", "cancelled", GRACE_S
             raise
-        except BaseException as error:
-            reason = f"{type(error).__name__}: {error}"
+        except BaseException as broken:
+            reason = f"{type(broken).__name__}: {broken}"
             raise
         finally:
             try:
                 await caller.aclose(grace_s)
             finally:
-                await self._store.set_status(status, reason or None, self._seconds())
+                seconds = self._seconds()
+                session_log.ended(
+                    self._log,
+                    self._store,
+                    status,
+                    reason,
+                    error=error,
+                    usage=caller.usage,
+                    seconds=seconds,
+                )
+                await self._store.set_status(status, reason or None, seconds)
 
     def _seconds(self) -> float:
         """Of all sessions so far; a kill loses what passed since the last heartbeat."""
@@ -305,6 +349,7 @@ class _Session:
                     return
                 swollen = self._store.swollen_log()
                 if swollen is not None and not warned and announce is not None:
+                    self._log("said", what=swollen)
                     announce(swollen)
                     warned = True
 
@@ -349,9 +394,10 @@ class _Session:
         return retriever
 
     async def _show_level(self, limit: int, usage: Usage) -> None:
-        if self._observer is not None:
-            levels, beam = await self._store.progress()
-            self._show(LEVEL, levels, limit, beam, usage)
+        self._nudge()
+        levels, beam = await self._store.progress()
+        await self._levels.tell(levels, limit, beam, usage)
+        self._show(LEVEL, levels, limit, beam, usage)
 
     def _show(
         self,
@@ -361,6 +407,9 @@ class _Session:
         beam: Sequence[tuple[int, float | None]],
         usage: Usage,
     ) -> None:
+        self._nudge()
+        if stage != LEVEL:
+            session_log.stage(self._log, stage, done, of)
         if self._observer is None:
             return
         before = self._begun.setdefault(stage, (done, time.monotonic()))
@@ -371,14 +420,15 @@ class _Session:
 
 
 @contextmanager
-def _draining(announce: Callable[[str], None] | None) -> Iterator[RunControl]:
+def _draining(announce: Callable[[str], None] | None, log: RunLog) -> Iterator[RunControl]:
     """The run's control; signals ask it to drain, and then cancel."""
     control, task, loop = RunControl(), asyncio.current_task(), asyncio.get_running_loop()
     if announce is None or task is None:
         yield control
         return
 
-    def stop() -> None:
+    def stop(number: signal.Signals) -> None:
+        log("signal", name=number.name, cancels=control.drain_requested)
         if control.drain_requested:
             announce("cancelling; what is finished is kept")
             task.cancel()
@@ -389,6 +439,6 @@ def _draining(announce: Callable[[str], None] | None) -> Iterator[RunControl]:
     # Windows has no such handlers; there Ctrl-C cancels at once.
     with suppress(NotImplementedError):
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, stop, number)
     # They stay until the loop is closed: a second signal must not break into the closing of files.
     yield control

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from drpo.checkpoints.rows import SEE_DOCTOR
 from drpo.conf.older import up_to_date
-from drpo.conf.schema import SECRETIVE, Settings
+from drpo.conf.schema import SECRETIVE, Settings, TelemetrySettings
 from drpo.graph.errors import BadInput
 from drpo.texts import read_text
 
@@ -44,7 +44,7 @@ HANDED_ON = ("openai", "sandbox")
 """Sections from which roles on a provider of that name have their values."""
 PARTS = ("server",)
 """Groups of which other choices are made."""
-RESUMABLE = ("budget.", "concurrency", "storage.", "ledger.")
+RESUMABLE = ("budget.", "concurrency", "storage.", "ledger.", "telemetry.")
 """What may change when a run is resumed; anything else would be another search."""
 WAITS = re.compile(
     r"models\.\w+\.(timeout_s|attempts|patience_s|deadline_s|concurrency|(requests|tokens)_per_minute)"
@@ -88,6 +88,14 @@ def validated(values: Any) -> Settings:
         raise BadInput(_first_problem(error)) from None
 
 
+def telemetry_settings(otlp: str | None, *, texts: bool) -> TelemetrySettings:
+    """Of a command that has no configuration. Raises BadInput."""
+    try:
+        return TelemetrySettings(otlp=otlp, texts=texts)
+    except ValidationError as error:
+        raise BadInput(f"--otlp: {_first_problem(error)}") from None
+
+
 def stored_settings(run_id: str, text: str) -> Settings:
     """Settings of a stored run. Raises BadInput where another version of drpo made them."""
     try:
@@ -109,7 +117,8 @@ def resumed_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
             raise BadInput(
                 f"{key!r} cannot change when a run is resumed, it would be another search, which "
                 f"`drpo fork RUN {key}=...` makes; allowed are budget.*, concurrency, storage.*, "
-                "ledger.* and how long and how often a server is asked (models.ROLE.timeout_s, ...)"
+                "ledger.*, telemetry.* and how long and how often a server is asked "
+                "(models.ROLE.timeout_s, ...)"
             )
     return _changed(settings, overrides)
 

@@ -204,6 +204,7 @@ def _rename(
 ) -> None:
     told = "not started yet" if start is None else f"begins at level {start['level']}"
     db.execute("update call set inherited = 1, hits = 0")
+    db.execute("delete from traced")
     db.execute(
         "update run set id = ?, parent = ?, status = 'paused', reason = ?, created_at = ?,"
         " updated_at = ?, settings = ?, fingerprint = ?, drpo_version = ?, start = ?,"

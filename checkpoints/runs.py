@@ -275,7 +275,7 @@ def _confirm_queries(db: Database) -> set[str]:
 
 
 def remove_run(path: Path) -> None:
-    """Take a run's file away, with whatever SQLite has beside it.
+    """Take a run's file away, with its log and whatever SQLite has beside it.
 
     Raises RunOwned where a process runs it, RunFailed where it cannot be.
     """
@@ -283,7 +283,7 @@ def remove_run(path: Path) -> None:
     try:
         lock.acquire(timeout=LOOKING_S, poll_interval=LOOKING_S / 10)
         ends = ("-wal", "-shm", "-journal")
-        for beside in (path, *(path.with_name(path.name + end) for end in ends)):
+        for beside in (path, *(path.with_name(path.name + end) for end in ends), *log_files(path)):
             beside.unlink(missing_ok=True)
     except Timeout:
         raise RunOwned(f"run {path.stem} is being run; stop it first") from None
@@ -292,6 +292,18 @@ def remove_run(path: Path) -> None:
     finally:
         if lock.is_locked:
             _give_up(lock)
+
+
+def log_files(path: Path) -> tuple[Path, Path]:
+    """What happened to the run of this file: the newer lines, and older ones if there are many."""
+    newer = path.with_suffix(".log")
+    return newer, newer.with_name(f"{newer.name}.1")
+
+
+def before_session(path: Path) -> dict[str, Any]:
+    """The run's row as its last session left it; `calls` is 0 where there was none."""
+    with reading(path) as db:
+        return next(db.query("select *, (select count(*) from call) as calls from run"))
 
 
 @contextmanager

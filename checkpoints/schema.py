@@ -265,6 +265,83 @@ def m007_alignment(db: Database) -> None:
     )
 
 
+@migrations()
+def m008_looks(db: Database) -> None:
+    """Views for the questions of docs/sql.md, and what a collector has been sent of the run."""
+    _execute(
+        db,
+        """
+        create table traced (
+            search integer not null,
+            level integer not null,
+            at text not null,
+            primary key (search, level)
+        );
+        create view answers as
+            select candidate.search, candidate.level, sample.candidate, query.id as query,
+                   sample.sample, text.body as answer, sample.failure, verdict.reward,
+                   verdict.unscored, sample.call as asked, verdict.call as judged
+            from sample
+            join candidate on candidate.id = sample.candidate
+            join query on query.ordinal = sample.query
+            join text on text.sha256 = sample.text
+            left join verdict using (candidate, query, sample);
+        create view scores as
+            select candidate.search, candidate.level, verdict.candidate, query.id as query,
+                   verdict.sample, json_extract(score.value, '$.aspect') as aspect,
+                   json_extract(score.value, '$.value') as score,
+                   json_extract(score.value, '$.rationale') as rationale,
+                   json_extract(score.value, '$.unscored') as unscored
+            from verdict
+            join candidate on candidate.id = verdict.candidate
+            join query on query.ordinal = verdict.query
+            join json_each(verdict.scores) as score;
+        create view fates as
+            select candidate.search, candidate.level, candidate.id as candidate, parent, origin,
+                   reward, case when path_count then path_sum / path_count end as path_value,
+                   node, action, reason
+            from candidate
+            join decision on decision.candidate = candidate.id
+            where node != 'admit' and decision.level = candidate.level;
+        create view refusals as
+            select decision.level, decision.candidate as parent, decision.item, action, reason,
+                   text.body as system
+            from decision
+            left join rewrite on rewrite.parent = decision.candidate
+                and rewrite.item = decision.item
+            left join text on text.sha256 = json_extract(rewrite.prompts, '$.system')
+            where node = 'admit' and action in ('refused', 'unreadable');
+        create view conversations as
+            select call.key as call, role, level, candidate, query.id as query, turn.key as turn,
+                   json_extract(turn.value, '$[0]') as speaker, text.body as said
+            from call
+            left join query on query.ordinal = call.query
+            join json_each(call.messages) as turn
+            join text on text.sha256 = json_extract(turn.value, '$[1]')
+            union all
+            select call.key, role, level, candidate, query.id,
+                   json_array_length(call.messages) + reply.key, 'reply', text.body
+            from call
+            left join query on query.ordinal = call.query
+            join json_each(call.texts) as reply
+            join text on text.sha256 = reply.value;
+        create view retries as
+            select attempt.started_at, role, level, candidate, query.id as query, number,
+                   attempt.seconds, problem, attempt.call
+            from attempt
+            left join call on call.key = attempt.call
+            left join query on query.ordinal = call.query
+            where problem is not null;
+        create view arm_rewards as
+            select arm.part, arm.name, arm.with_examples, arm.candidate, query.id as query,
+                   verdict.sample, verdict.reward
+            from arm
+            join verdict on verdict.candidate = arm.candidate
+            join query on query.ordinal = verdict.query;
+        """,
+    )
+
+
 def _execute(db: Database, statements: str) -> None:
     """One by one: `executescript` would commit, and a migration is all or nothing."""
     for statement in statements.split(";"):

@@ -424,6 +424,19 @@ class RunStore:
         )
         return levels, [(candidate, value) for candidate, value in rows]
 
+    async def level_counts(self, level: int) -> tuple[int, list[tuple[int, int, str | None]]]:
+        """Of a level of the prompt search: its candidates, and (candidate, query, why) unscored."""
+        here = f"level = ? and candidate.id < {CANDIDATES_PER_SEARCH}"
+        [(count,)] = await self.read(f"select count(*) from candidate where {here}", (level,))
+        rows = await self.read(
+            "select candidate, query, coalesce(failure, unscored) from candidate"
+            " join verdict on verdict.candidate = candidate.id"
+            f" join sample using (candidate, query, sample) where {here}"
+            " and verdict.reward is null order by candidate, query, sample",
+            (level,),
+        )
+        return count, [(candidate, query, why) for candidate, query, why in rows]
+
     def swollen_log(self) -> str | None:
         """What to say of a log that cannot shrink because somebody reads the file (FAULTS S4)."""
         wal = self.file.with_name(f"{self.file.name}-wal")

@@ -57,6 +57,8 @@ def _open(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+ENVIRONMENT = "env"
+"""In place of a collector's address: the one in the environment."""
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|credential", re.IGNORECASE)
 FROM_ENVIRONMENT = "env:"
@@ -80,7 +82,7 @@ Headers = Annotated[
 ]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 """Of an environment variable; a key in its place is refused."""
-SECRETIVE = ("base_url", "api_key_env", "headers", "options")
+SECRETIVE = ("base_url", "otlp", "api_key_env", "headers", "options")
 """Settings in which somebody may have put a secret: what they are is never said."""
 
 
@@ -548,6 +550,22 @@ class LedgerSettings(Strict):
     """Another run's file, whose answers to the same questions are taken over; it is only read."""
 
 
+class TelemetrySettings(Strict):
+    """Whom a run is told to while it goes on; needs `pip install 'drpo[otel]'`."""
+
+    otlp: Annotated[
+        str | None,
+        AfterValidator(lambda given: given if given == ENVIRONMENT else _without_secrets(given)),
+    ] = None
+    """Address of an OpenTelemetry collector (OTLP over HTTP), e.g. http://127.0.0.1:4318, which is
+    sent a span of each call, node and level; `env` for the one that OTEL_EXPORTER_OTLP_ENDPOINT
+    names; null for none."""
+    headers: Headers = {}
+    """Sent along, e.g. {authorization: "env:COLLECTOR_KEY"}; the environment's are sent, too."""
+    texts: bool = False
+    """Send what was asked and answered, too: then texts leave this machine."""
+
+
 class PromptsSettings(Strict):
     """The words the roles are asked in."""
 
@@ -579,6 +597,7 @@ class Settings(Strict):
     data: DataSettings
     prompts: PromptsSettings
     storage: StorageSettings
+    telemetry: TelemetrySettings = TelemetrySettings()
     ledger: LedgerSettings = LedgerSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     examples: ExamplesSettings = ExamplesSettings()

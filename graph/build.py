@@ -7,11 +7,16 @@ fails under `durability="sync"` (LangGraph 1.2.22).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import wraps
+from inspect import isawaitable
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
 
 from drpo.conf.schema import SearchSettings
 from drpo.graph.context import AlignmentContext, Context
@@ -33,27 +38,48 @@ from drpo.nodes.select_rewards import select_rewards
 # See `nodes.evaluate`.
 warnings.filterwarnings("ignore", message="`durability` has no effect")
 
+Bound = Callable[[], Awaitable[Context]]
 SearchGraph = CompiledStateGraph[SearchState, Context, SearchState, SearchState]
 AlignmentGraph = CompiledStateGraph[
     AlignmentState, AlignmentContext, AlignmentState, AlignmentState
 ]
 
 
-def build_search(saver: BaseCheckpointSaver[Any] | None = None) -> SearchGraph:
-    """The search graph, checkpointed by `saver`."""
-    graph = StateGraph(SearchState, context_schema=Context)
-    graph.add_node("select_rewards", select_rewards)
-    graph.add_node("rewrite", rewrite)
-    graph.add_node("admit", admit)
-    graph.add_node("evaluate", evaluate)
-    graph.add_node("advance", advance)
-    graph.add_conditional_edges(START, start, ["select_rewards"])
+def build_search(
+    saver: BaseCheckpointSaver[Any] | None = None, bound: Bound | None = None
+) -> SearchGraph:
+    """The search graph, checkpointed by `saver`.
+
+    Nodes work with the context that whoever runs it gives, or with the `bound` one.
+    """
+    graph = StateGraph(SearchState, context_schema=None if bound else Context)
+
+    def given(step: Any) -> Any:
+        return step if bound is None else _with_context(step, bound)
+
+    graph.add_node("select_rewards", given(select_rewards))
+    graph.add_node("rewrite", given(rewrite))
+    graph.add_node("admit", given(admit))
+    graph.add_node("evaluate", given(evaluate))
+    graph.add_node("advance", given(advance))
+    graph.add_conditional_edges(START, given(start), ["select_rewards"])
     graph.add_conditional_edges("select_rewards", after_select_rewards)
-    graph.add_conditional_edges("admit", after_admit, ["evaluate", "select_rewards"])
+    graph.add_conditional_edges("admit", given(after_admit), ["evaluate", "select_rewards"])
     graph.add_edge("evaluate", "advance")
     graph.add_conditional_edges("advance", after_advance, ["rewrite", "admit", END])
     graph.add_edge("rewrite", "admit")
     return graph.compile(checkpointer=saver, name="search")
+
+
+def _with_context(step: Any, bound: Bound) -> Any:
+    """A node or a router, in a context that is opened when the first of them needs it."""
+
+    @wraps(step)
+    async def inside(state: Any, runtime: Runtime[Any]) -> Any:
+        done = step(state, replace(runtime, context=await bound()))
+        return await done if isawaitable(done) else done
+
+    return inside
 
 
 def build_alignment(saver: BaseCheckpointSaver[Any] | None = None) -> AlignmentGraph:

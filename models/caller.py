@@ -29,7 +29,7 @@ from drpo.models.completions import (
     tidied,
     without_thinking,
 )
-from drpo.models.ledger import Attempt, CallRecord, Ledger, Past, ledger_key
+from drpo.models.ledger import Attempt, CallRecord, Ledger, Log, Past, ledger_key
 from drpo.models.limiter import Limiter, limiter_of
 from drpo.models.provider import (
     Call,
@@ -49,6 +49,8 @@ LEAST_ROOM = 256
 """Tokens; twice as many at least have room where an answer was cut off."""
 NEXT_TRY = 1_000_003
 """Between the seeds of two tries of one sample: no search takes so many samples."""
+WORTH_A_LINE_S = 1.0
+"""For so long a call has waited for its turn when the log tells of it."""
 STOPPING = "the run is stopping"
 FINAL: frozenset[Outcome] = frozenset({"refusal", "content_filter", "context_overflow"})
 """The same question would end like this again."""
@@ -56,6 +58,10 @@ FINAL: frozenset[Outcome] = frozenset({"refusal", "content_filter", "context_ove
 
 class _OneByOne(Exception):
     """The server gives one completion a request."""
+
+
+def _nobody(event: str, **facts: object) -> None:
+    """Of a caller whose log nobody keeps."""
 
 
 class LedgeredCaller:
@@ -71,8 +77,10 @@ class LedgeredCaller:
         budget: BudgetSettings | None = None,
         past: Past | None = None,
         say: Callable[[str], None] | None = None,
+        log: Log = _nobody,
     ) -> None:
         """`past` are the sessions of the run before this one; `say` tells of what changes."""
+        self._log = log
         past = past or Past()
         self.usage = past.usage
         self._providers = providers
@@ -169,6 +177,8 @@ class LedgeredCaller:
                 return key, reply
             if flaw is not None and flaw.usable:
                 kept = (key, reply)
+            place = _place(request)
+            self._log("reply_unusable", **place, outcome=outcome, why=reason, asked=asked, of=most)
             if outcome in FINAL or asked == most:
                 break
             if outcome == "truncated":
@@ -247,6 +257,13 @@ class LedgeredCaller:
                     raise
                 await self._ledger.record(record)
                 self._count_call(request.role, record)
+                self._log(
+                    "call",
+                    **_place(request),
+                    outcome=record.outcome,
+                    tokens=record.tokens,
+                    seconds=attempts[-1].seconds,
+                )
         return record
 
     def _ensure_open(self) -> None:
@@ -278,7 +295,11 @@ class LedgeredCaller:
         backoff = random.Random(f"{self._seed}:backoff:{key}")
         until: float | None = None
         while True:
+            waited = time.monotonic()
             async with limiter.turn(expected.tokens) as began:
+                waited = time.monotonic() - waited
+                if waited > WORTH_A_LINE_S:
+                    self._log("call_waited", **_place(request), seconds=waited)
                 self._ensure_open()
                 if request.n > 1 and not provider.multiple:
                     raise _OneByOne
@@ -303,7 +324,16 @@ class LedgeredCaller:
                     raise _OneByOne
                 continue
             pause_s = wait_s(problem, len(attempts), provider.limits, backoff.uniform)
-            if pause_s is None or self._closing or time.monotonic() + pause_s > until:
+            final = pause_s is None or self._closing or time.monotonic() + pause_s > until
+            self._log(
+                "call_given_up" if final else "call_failed",
+                **_place(request),
+                attempt=len(attempts),
+                why=problem,
+                busy=problem.busy,
+                again_in_s=None if final else pause_s,
+            )
+            if pause_s is None or final:
                 self._stopped = self._stopped or stopped(request.role, problem, provider.limits)
                 self._ensure_open()
             else:
@@ -316,6 +346,7 @@ class LedgeredCaller:
             return
         self._left_out.add((role, parameter))
         await self._ledger.record_left_out(role, parameter, reason)
+        self._log("parameter_left_out", role=role, parameter=parameter, why=reason)
         if self._say is not None:
             self._say(f"{role}: from now on without {parameter} ({reason})")
 
@@ -331,6 +362,16 @@ class LedgeredCaller:
         usage.cost_usd += record.cost_usd or 0.0
         usage.unpriced += record.cost_usd is None
         usage.count(record.outcome)
+
+
+def _place(request: Request[Any]) -> dict[str, object]:
+    """Whose call it is, for the log."""
+    return {
+        "role": request.role,
+        "level": request.level,
+        "candidate": request.candidate,
+        "query": request.query,
+    }
 
 
 def _call_of(request: Request[Any]) -> Call:

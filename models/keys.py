@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from drpo.conf.schema import (
@@ -36,8 +37,13 @@ def api_key(settings: Served) -> str:
 
 def header_values(settings: Served) -> dict[str, str]:
     """The headers, read from the environment where they say so. Raises BadInput."""
+    return read_headers(settings.headers, f"model {settings.model!r}")
+
+
+def read_headers(headers: Mapping[str, str], whose: str) -> dict[str, str]:
+    """As `header_values`, of anything else that is sent headers."""
     values = {}
-    for header, value in settings.headers.items():
+    for header, value in headers.items():
         name = value.removeprefix(FROM_ENVIRONMENT)
         if name == value:
             values[header] = value
@@ -45,7 +51,7 @@ def header_values(settings: Served) -> dict[str, str]:
         found = os.environ.get(name, "").strip()
         if not found:
             raise BadInput(
-                f"header {header!r} of model {settings.model!r}: set the environment variable "
+                f"header {header!r} of {whose}: set the environment variable "
                 f"{name}, or write {name}=... into a file .env here"
             )
         values[header] = _sendable(found, name)

@@ -113,6 +113,14 @@ class Past:
     """Parameters that a role's server was seen not to take."""
 
 
+class Log(Protocol):
+    """Told of what happens, as it happens."""
+
+    def __call__(self, event: str, **facts: object) -> None:
+        """An event by name, with short facts; must not raise."""
+        ...
+
+
 class Ledger(Protocol):
     """Every reply that was ever paid for in a run, by key."""
 

@@ -23,7 +23,7 @@ from drpo.aligned import aligned
 from drpo.artifact import Artifact, Confirmed, content_sha256, read_artifact, sealed, write_artifact
 from drpo.export import langchain_template, openai_body
 from drpo.graph.errors import BadInput
-from drpo.preferences import pairs
+from drpo.preferences import line_of, pairs
 from drpo.prompt_page import page_of
 from drpo.provenance import artifact_of_run
 
@@ -326,3 +326,25 @@ def test_i4_a_terminal_is_sent_nothing_that_it_would_act_on(
     said = here("export", "a.json", "--format", "text").stdout
     assert "\x1b" not in said
     assert "\u202e" not in said
+
+
+@pytest.mark.parametrize("form", ["json", "text", "markdown", "openai", "langchain", "dpo"])
+def test_i4_no_form_acts_on_a_terminal(
+    form: str, copy: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever models wrote, and whoever reads the run or its artifact."""
+    execute(copy, "update text set body = body || ?", HOSTILE)
+    monkeypatch.setattr("drpo.export._to_terminal", lambda: True)
+    said = here("export", "--format", form, "--margin", "0")
+    assert said.returncode == 0, said.stderr
+    assert said.stdout
+    assert not {"\x1b", "\x9b", "\u202e"} & {*said.stdout}
+
+
+def test_i4_pairs_in_a_file_are_the_texts_as_they_were(copy: Path, tmp_path: Path) -> None:
+    """JSON escapes what a terminal acts on; whoever reads it has the same text."""
+    execute(copy, "update text set body = body || ?", HOSTILE)
+    lines = [line_of(pair) for pair in pairs(copy, margin=0)]
+    assert lines
+    assert not any("\x1b" in line or "\u202e" in line or "\x9b" in line for line in lines)
+    assert json.loads(lines[0])["chosen"][-1]["content"].endswith(HOSTILE)

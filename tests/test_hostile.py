@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +103,22 @@ def test_a_hostile_judge_alone_decides_no_reward(
     assert result.summary["unscored"] > 0
     assert result.path_value is not None
     assert 1 <= result.path_value <= 5
+
+
+@pytest.mark.parametrize("view", ["summary", "tree", "trace", "examples"])
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_i4_no_view_acts_on_a_terminal(view: str, form: list[str], tmp_path: Path) -> None:
+    """As text and as JSON, which has the same texts."""
+    path = drpo.optimize_blocking("experiment=smoke", runs=tmp_path).path
+    hostile = "\x1b[2J\x9b31m\u202e[bold]=1+1"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("update text set body = ?", [hostile])
+        db.execute("update selection set reason = ?", [hostile])
+        db.execute("update decision set reason = ?", [hostile])
+        db.execute("update verdict set unscored = ?, reward = null", [hostile])
+        db.execute("update run set reason = ?", [hostile])
+    shown = CliRunner().invoke(app, ["show", "--view", view, *form, "--runs", str(tmp_path)])
+    assert shown.exit_code == 0, shown.output
+    assert not {"\x1b", "\x9b", "\u202e"} & {*shown.output}
+    if form and view == "summary":
+        assert json.loads(shown.output)["best"]["prompts"]["system"] == hostile
