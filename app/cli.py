@@ -52,6 +52,8 @@ Trust = Annotated[
 ]
 Unasked = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")]
 DEFAULT_RUNS = Path("runs")
+LARGEST_ID = 2**63 - 1
+"""That SQLite takes."""
 WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 VERBS = "init optimize align estimate resume fork replay runs show export chat serve doctor rm"
 
@@ -317,7 +319,10 @@ def show(
         typer.Option(help="How much to show."),
     ] = "summary",
     candidate: Annotated[
-        int | None, typer.Option("--candidate", metavar="ID", help="why: of this one's prompt.")
+        int | None,
+        typer.Option(
+            "--candidate", metavar="ID", min=0, max=LARGEST_ID, help="why: of this one's prompt."
+        ),
     ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,

@@ -27,7 +27,7 @@ SHORTEST_STEM = 4
 TALK = (
     *("answer", "assistant", "ensure", "information", "prompt", "provide"),
     *("query", "question", "request", "response", "user"),
-    *("cannot", "could", "make", "may", "might", "must", "rather", "should", "would"),
+    *("could", "make", "may", "might", "must", "rather", "should", "would"),
 )
 """What every rationale and every prompt speaks of, or is made of."""
 

@@ -13,7 +13,7 @@ from sqlite_utils import Database
 
 from drpo.checkpoints.rows import dumps, query_of, selection_of, verdict_of
 from drpo.graph.errors import BadInput
-from drpo.graph.values import Query, Verdict
+from drpo.graph.values import CANDIDATES_PER_SEARCH, Query, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,9 @@ def line(db: Database, candidate: int) -> list[Step]:
     )
     found = {row["id"]: row for row in rows}
     if candidate not in found:
-        [(last,)] = db.execute("select max(id) from candidate").fetchall()
+        [(last,)] = db.execute(
+            "select max(id) from candidate where id < ?", [CANDIDATES_PER_SEARCH]
+        ).fetchall()
         allowed = "it has none yet" if last is None else f"allowed are 0 to {last}"
         raise BadInput(f"candidate {candidate}: this run has no such candidate; {allowed}")
     authors, steps = _authors(db, list(found)), [found.pop(candidate)]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from drpo.checkpoints.runs import run_paths
 from drpo.kinds import plan_of
 from drpo.provenance import artifact_of_run
 from drpo.settings import compose_settings
+from drpo.why import unfounded, why
 
 SMALL = (
     "data.limit=40",
@@ -263,6 +265,17 @@ def test_ten_kills_over_all_stages_end_in_the_same(aligned: dict[str, Any], tmp_
     assert paid(told) == paid(aligned)
     for name in ("findings", "deployed", "examples", "tree_sha256"):
         assert told[name] == aligned[name]
+    killed, whole = (artifact_of_run(Path(each["path"])) for each in (told, aligned))
+    assert killed.provenance.unfounded == whole.provenance.unfounded
+    assert killed.content_sha256 == whole.content_sha256
+
+
+def test_why_is_told_of_the_prompt_to_use(aligned: dict[str, Any]) -> None:
+    """Whatever the search returned."""
+    told = why(Path(aligned["path"]))
+    assert (told["chosen"], told["candidate"]) == ("deployed", aligned["deployed"]["candidate"])
+    listed = artifact_of_run(Path(aligned["path"])).provenance.unfounded
+    assert [each.model_dump() for each in listed or ()] == [asdict(e) for e in unfounded(told)]
 
 
 def test_its_artifact_is_what_was_confirmed(aligned: dict[str, Any]) -> None:
