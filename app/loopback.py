@@ -25,6 +25,8 @@ SHORTEST_TOKEN = 16
 """Characters; a shorter one can be guessed."""
 GRACE_S = 2.0
 """How long answers in flight may take once the server is told to stop."""
+NO_HOST = frozenset("@/\\?#")
+"""In an address they end, or come before, the name of a host; in a header nobody means well."""
 NOT_KEPT = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -122,7 +124,7 @@ def _digest(token: str) -> bytes:
 
 def _is_loopback(host: str) -> bool:
     """Of a header, with a port or without; or an address to listen on."""
-    return is_local(f"//{host}")
+    return not NO_HOST.intersection(host) and is_local(f"//{host}")
 
 
 def is_local_address(host: str) -> bool:

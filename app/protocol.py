@@ -59,6 +59,8 @@ SYSTEM_ROLE = "__openai_role__"
 """Where langchain-openai keeps that a system turn is called otherwise."""
 REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
 LEAST_WAIT_S = 1
+MOST_TURNS = 4_096
+"""Of one conversation; more would keep every other client waiting."""
 BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 OF_THE_REQUEST = (
     HTTPStatus.BAD_REQUEST,
@@ -171,7 +173,7 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
-    messages: list[_Turn] = Field(min_length=1)
+    messages: list[_Turn] = Field(min_length=1, max_length=MOST_TURNS)
     model: str | None = None
     """Without effect: there is one model, and a client does not choose another."""
     stream: StrictBool | None = None

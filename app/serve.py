@@ -29,6 +29,8 @@ READING_S = 30.0
 REPLY = web.RequestKey("reply", Reply)
 STREAM = web.RequestKey("stream", web.StreamResponse)
 """Once its headers are sent."""
+CODE = web.RequestKey("code", str)
+"""Of the error that a request ended with."""
 
 Say = Callable[[str], None]
 
@@ -155,7 +157,8 @@ class Served:
         reply = request.get(REPLY)
         usage = None if reply is None else reply.usage
         tokens = f" {usage['prompt_tokens']}+{usage['completion_tokens']} tokens" if usage else ""
-        self._say(f"{request.method} {place} {status} {took_s:.2f} s{tokens}")
+        code = f" {request[CODE]}" if CODE in request else ""
+        self._say(f"{request.method} {place} {status}{code} {took_s:.2f} s{tokens}")
 
 
 async def _asked(request: web.Request) -> Asked:
@@ -164,7 +167,8 @@ async def _asked(request: web.Request) -> Asked:
             body = await request.read()
     except TimeoutError:
         raise Refused(408, "too_late", f"no whole request within {READING_S:g} s") from None
-    return read(body)
+    # A long one takes so long to read that every other client would wait for it.
+    return await asyncio.to_thread(read, body)
 
 
 async def _send(response: web.StreamResponse, event: dict[str, Any] | None) -> None:
@@ -174,6 +178,7 @@ async def _send(response: web.StreamResponse, event: dict[str, Any] | None) -> N
 
 async def _told(request: web.Request, problem: Refused) -> web.StreamResponse:
     """An error in place of the answer, or as the last of its bits."""
+    request[CODE] = problem.code
     begun: web.StreamResponse | None = request.get(STREAM)
     if begun is not None:
         with suppress(ConnectionError):

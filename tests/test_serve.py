@@ -503,6 +503,8 @@ async def test_i8_a_token_is_wanted_where_there_is_one(simulated: Artifact) -> N
         ("127.0.0.1.evil.example:8000", 403),
         ("[", 403),
         ("10.0.0.7", 403),
+        ("evil.example\\@127.0.0.1", 403),
+        ("evil.example@127.0.0.1", 403),
     ],
 )
 async def test_i8_names_that_lead_to_this_machine_are_no_way_in(
@@ -617,8 +619,10 @@ async def test_each_request_can_be_told_of_without_its_texts(simulated: Artifact
     async with served(simulated, say=lines.append) as url:
         await post(url, {"messages": HELLO})
         await post(url, {}, "/Hello?")
+        await post(url, {"messages": HELLO * 5_000})
     assert re.fullmatch(r"POST /v1/chat/completions 200 \d+\.\d\d s \d+\+\d+ tokens", lines[0])
-    assert re.fullmatch(r"POST \(elsewhere\) 404 \d+\.\d\d s", lines[1])
+    assert re.fullmatch(r"POST \(elsewhere\) 404 invalid_request \d+\.\d\d s", lines[1])
+    assert "400 invalid_request" in lines[2]
 
 
 @pytest.mark.parametrize(
