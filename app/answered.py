@@ -14,7 +14,7 @@ from typing import Any
 from drpo.checkpoints.scores import Node
 from drpo.graph.values import ROOT, mean
 from drpo.grouping import grouped, in_turn, stems, telling
-from drpo.sentences import bare, sentences
+from drpo.sentences import sentences
 
 MOST_GROUPED = 100
 """Different sentences that are grouped for one aspect."""
@@ -23,10 +23,6 @@ MOST_GROUPS = 3
 
 Means = Mapping[int, Mapping[str, float]]
 """By candidate, then aspect: its mean score, 1-5."""
-
-
-Cut = Mapping[str, str]
-"""The sentences of a prompt by their identities, in order."""
 
 
 def answered(
@@ -44,33 +40,25 @@ def answered(
     scores: the instructions that are told speak of what they do, as far as words show it.
     """
     words = telling(said)
-    cut = {name: _cut(body) for name, body in texts.items()}
-    stays = {each for text in best.values() for each in _cut(text)}
+    cut = {name: sentences(body) for name, body in texts.items()}
+    stays = {each for text in best.values() for each in sentences(text)}
     cases: dict[str, _Case] = {}
     for node in nodes.values():
         if node.origin != "rewrite" or node.parent is None:
             continue
         lows = [name for name, score in means.get(node.parent, {}).items() if score < low]
-        brought = _brought(node, nodes[node.parent], cut) if lows else {}
+        brought = _brought(node, nodes[node.parent], cut) if lows else ()
         for name in lows:
             case = cases.setdefault(name, _Case(name, nodes, means, stays, words.get(name, {})))
             case.brought[node.id] = brought
     return {name: case.told() for name, case in cases.items()}
 
 
-def _cut(text: str) -> Cut:
-    return {bare(each): each for each in sentences(text)}
-
-
-def _brought(child: Node, parent: Node, cut: Mapping[str, Cut]) -> Cut:
-    """What a rewrite says and its parent does not."""
-    before = [cut[name] for name in parent.prompts.values()]
-    return {
-        key: said
-        for name in child.prompts.values()
-        for key, said in cut[name].items()
-        if not any(key in each for each in before)
-    }
+def _brought(child: Node, parent: Node, cut: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """What a rewrite says and its parent does not, each once."""
+    before = {each for name in parent.prompts.values() for each in cut[name]}
+    said = (each for name in child.prompts.values() for each in cut[name])
+    return [each for each in dict.fromkeys(said) if each not in before]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,39 +69,37 @@ class _Case:
     nodes: Mapping[int, Node]
     means: Means
     stays: Collection[str]
-    """Identities of the sentences in the run's best prompt."""
+    """Sentences of the run's best prompt."""
     telling: Mapping[str, float]
     """How much a stem tells of the aspect."""
-    brought: dict[int, Cut] = field(default_factory=dict)
+    brought: dict[int, Sequence[str]] = field(default_factory=dict)
     """By child."""
 
     def told(self) -> dict[str, Any]:
         """All rewrites together, and the instructions that speak most of the aspect."""
-        text_of: dict[str, str] = {}
         children: dict[str, list[int]] = {}
         for child, brought in self.brought.items():
-            for key, said in brought.items():
-                text_of.setdefault(key, said)
-                children.setdefault(key, []).append(child)
-        keys = list(text_of)
-        parents = [self._parent(children[key][0]) for key in keys]
+            for text in brought:
+                children.setdefault(text, []).append(child)
+        texts = list(children)
+        parents = [self._parent(children[text][0]) for text in texts]
         taken = in_turn(parents, MOST_GROUPED)
         groups = []
-        for group in grouped([text_of[keys[at]] for at in taken], [parents[at] for at in taken]):
-            members = [keys[taken[at]] for at in group.members]
-            mine = list(dict.fromkeys(child for key in members for child in children[key]))
-            groups.append((text_of[keys[taken[group.central]]], members, mine))
+        for group in grouped([texts[at] for at in taken], [parents[at] for at in taken]):
+            members = [texts[taken[at]] for at in group.members]
+            mine = list(dict.fromkeys(child for text in members for child in children[text]))
+            groups.append((texts[taken[group.central]], members, mine))
         near = {text: self._nearness(text) for text, *_ in groups}
         groups = [each for each in groups if near[each[0]] > 0]
         groups.sort(key=lambda each: (-near[each[0]], -len(each[2])))
         return self._figures(self.brought) | {
-            "sentences": len(keys),
+            "sentences": len(texts),
             "grouped": len(taken),
             "instructions": [
                 {
                     "text": text,
                     "sentences": len(members),
-                    "in_best": any(key in self.stays for key in members),
+                    "in_best": any(each in self.stays for each in members),
                 }
                 | self._figures(mine)
                 | self._lead(mine)

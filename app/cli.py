@@ -316,7 +316,7 @@ def show(
         typer.Argument(metavar="[RUN]", help="The run's id, or its beginning; else the newest."),
     ] = None,
     view: Annotated[
-        Literal["summary", "tree", "trace", "examples", "insights", "diff", "why"],
+        Literal["summary", "tree", "trace", "examples", "why", "insights", "diff"],
         typer.Option(help="How much to show."),
     ] = "summary",
     candidate: Annotated[
@@ -327,13 +327,22 @@ def show(
 ) -> None:
     """Show what a run found, every candidate (tree), why each is there (trace), its examples.
 
-    The view insights tells where the model is weak; diff, how two prompts differ.
-    The view why tells of every sentence of the prompt where it comes from, and what for.
+    The view why tells of every sentence of the prompt where it comes from, and what for; insights,
+    where the model is weak; diff, how two prompts differ.
     """
     from drpo.checkpoints import reader
     from drpo.checkpoints.runs import find_run
-    from drpo.render import print_examples, print_json, print_summary, print_trace, print_tree
+    from drpo.render import (
+        print_examples,
+        print_json,
+        print_summary,
+        print_trace,
+        print_tree,
+        print_with_nodes,
+    )
 
+    if candidate is not None and view != "why":
+        raise typer.BadParameter(f"--candidate is for --view why, not for {view}")
     if view == "insights":
         _show_insights(words or [None], runs, as_json=as_json)
         return
@@ -344,9 +353,8 @@ def show(
     if view == "why":
         _show_why(path, candidate, as_json=as_json)
         return
-    if candidate is not None:
-        raise typer.BadParameter(f"--candidate is for --view why, not for {view}")
-    told = reader.summary(path)
+    # The hash of the tree reads every verdict, and is told nowhere else.
+    told = reader.summary(path, with_tree=as_json or view == "summary")
     if as_json and view in ("summary", "examples"):
         print_json(told if view == "summary" else told["examples"])
         return
@@ -355,7 +363,7 @@ def show(
         return
     nodes = reader.tree(path) if view == "tree" else reader.trace(path)
     if as_json:
-        print_json(told | {"candidates": nodes})
+        print_with_nodes(told, nodes)
     elif view == "tree":
         print_tree(told, nodes)
     else:
@@ -608,6 +616,8 @@ def _exit_code(words: Sequence[str]) -> int:
 
     try:
         code: Any = app(list(words), standalone_mode=False)
+        # What nobody reads shows here, not when the interpreter is gone.
+        sys.stdout.flush()
     except typer.TyperException as error:
         _complain(f"{error.format_message()} (see `drpo --help`)")
         return error.exit_code

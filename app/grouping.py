@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drpo.sentences import words
+from drpo.sentences import words_of
 
 NEAR = 0.3
 """Cosine of two texts, their words weighed by rarity, from which on they say much the same."""
@@ -86,11 +86,11 @@ def telling(said: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
 
 def stems(text: str) -> frozenset[str]:
     """Beginnings of its words: `engaging` and `engagement` have one."""
-    return frozenset(word[:_STEM] for word in words(text) if len(word) >= _LEAST)
+    return frozenset(word[:_STEM] for word in words_of(text) if len(word) >= _LEAST)
 
 
 def _cosines(texts: Sequence[str], about: Sequence[int]) -> NDArray[np.float32]:
-    counted = [Counter(words(text)) for text in texts]
+    counted = [Counter(words_of(text)) for text in texts]
     known = Counter(word for each in counted for word in each)
     used = known if len(set(about)) == 1 else _of_several(counted, about)
     places = {word: at for at, word in enumerate(each for each in known if each in used)}

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -39,6 +40,16 @@ SIMULATED = "simulated models: the scores mean nothing outside the sandbox"
 def print_json(value: object) -> None:
     """As JSON on standard output."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def print_with_nodes(told: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> None:
+    """As `print_json`, with the candidates one a line: indenting thousands takes seconds."""
+    head = json.dumps(told, ensure_ascii=False, indent=2, allow_nan=False).removesuffix("\n}")
+    sys.stdout.write(f'{head},\n  "candidates": [')
+    encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    for at, node in enumerate(nodes):
+        sys.stdout.write(f"{',' if at else ''}\n    {encoded(node)}")
+    sys.stdout.write("\n  ]\n}\n")
 
 
 def print_runs(told: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -397,18 +408,19 @@ def _because(reason: str | None) -> str:
 
 
 class _Lines:
-    """Prints lines of text in which nothing is markup."""
+    """Prints lines of text in which nothing is markup, as long as they are.
 
-    def __init__(self) -> None:
-        self._console = console()
+    Not by rich: a trace of 5,000 candidates has 200,000 lines, which took it ten seconds.
+    """
 
     def __call__(self, text: str = "") -> None:
-        self._console.print(Text(plain(text)), soft_wrap=True)
+        sys.stdout.write(f"{plain(text).expandtabs()}\n")
 
 
 def plain(text: str) -> str:
     """Text without what a terminal would act on."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    # Most text is: the look takes a third of the time of the search.
+    return text if text.isprintable() else _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def console() -> Console:

@@ -21,7 +21,7 @@ from drpo.checkpoints.runs import reading
 from drpo.evidence import Judged, Match, Words, order
 from drpo.graph.errors import BadInput
 from drpo.graph.values import HIGHEST_SCORE, Score, mean
-from drpo.links import links, sentences
+from drpo.sentences import equal, links, sentences
 
 OF_ROOT = "of the prompt that the search began with"
 ALL_PERFECT = "every score that the rewriter saw was 5"
@@ -107,17 +107,17 @@ def _origins(line: _Line, name: str) -> list[_Origin]:
         if child.prompts.get(name) == parent.prompts.get(name) or not places:
             continue
         new, old = line.split(child, name), line.split(parent, name)
-        found = links(new, old)
-        for sentence, place in list(places.items()):
+        kept = equal(new, old)
+        lost = {sentence: place for sentence, place in places.items() if place not in kept}
+        # Only where it is needed: to find out what was reworded takes long.
+        found = links(new, old) if lost else []
+        places = {sentence: kept[place] for sentence, place in places.items() if place in kept}
+        for sentence, place in lost.items():
             link = found[place]
-            if link.same and link.old is not None:
-                places[sentence] = link.old
-                continue
             before = None if link.old is None else old[link.old]
             older = line.steps[at + 2 :]
             back = next((step for step in older if new[place] in line.split(step, name)), None)
             known[sentence] = _Origin(child, before, back)
-            del places[sentence]
     known |= {sentence: _Origin(line.steps[-1]) for sentence in places}
     return [known[sentence] for sentence in sorted(known)]
 

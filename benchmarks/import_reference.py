@@ -127,7 +127,7 @@ class _WritingCaller:
 
 def main(arguments: Sequence[str]) -> int:
     """One line a file."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Makes runs of drpo-replay/1 files.")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER")
     given = parser.parse_args(arguments)

@@ -8,18 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from drpo.checkpoints.findings import deployed, examples, findings
-from drpo.checkpoints.rows import dumps, selection_of, verdict_of
+from drpo.checkpoints.rows import dumps, selection_of
 from drpo.checkpoints.runs import is_owned, reading
 from drpo.graph.values import CANDIDATES_PER_SEARCH, ROLES, ROOT
 
 KILLED = "the process ended without a word"
 FAILURES = "too many failures"
+_CALLS = (
+    "select key, role, level, candidate, model, prompt_tokens, completion_tokens, cost_usd, seconds"
+    " from call"
+)
+_SCORED = {"aspect", "value", "rationale", "unscored"}
 UNDER_REVIEW = "a level is finished and waits for its review"
 
 
@@ -121,11 +127,13 @@ def trace(path: Path) -> list[dict[str, Any]]:
     with reading(path) as db:
         texts, actions = _prompt_texts(db), _actions(db)
         selections, verdicts = _selections(db), _verdicts(db)
-        calls = {row["key"]: row for row in db.query("select * from call")}
+        calls = {row["key"]: row for row in db.query(_CALLS)}
         rewriters = {(said["parent"], said["item"]): said["call"] for said in db["rewrite"].rows}
         rows = list(_candidates(db))
         led = {rewriters.get((row["parent"], row["item"])) for row in rows}
         beside = _beside(calls.values(), {*led, *_named_calls(verdicts)})
+        rewrites = _rewrites(db, texts)
+        said_of = {id_: [_without_calls(said) for said in mine] for id_, mine in verdicts.items()}
         nodes = []
         for row in rows:
             mine = verdicts.get(row["id"], [])
@@ -139,10 +147,10 @@ def trace(path: Path) -> list[dict[str, Any]]:
             nodes.append(
                 _node(row, actions, texts)
                 | {
-                    "rewrites": _rewrites(db, row["id"], texts),
-                    "led_by": [_without_calls(said) for said in verdicts.get(row["parent"], [])],
+                    "rewrites": rewrites.get(row["id"], []),
+                    "led_by": said_of.get(row["parent"], []),
                     "selections": [selections[said["query"]] for said in mine],
-                    "verdicts": [_without_calls(said) for said in mine],
+                    "verdicts": said_of.get(row["id"], []),
                     "calls": [_cost_of(calls[key]) for key in keys if key in calls],
                 }
             )
@@ -330,7 +338,13 @@ def _path_value(row: Mapping[str, Any]) -> float | None:
 
 
 def _prompts(row: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]:
-    return {name: texts[text] for name, text in json.loads(row["prompts"]).items()}
+    return {name: texts[text] for name, text in _named(row["prompts"])}
+
+
+@lru_cache(maxsize=65_536)
+def _named(prompts: str) -> Sequence[tuple[str, str]]:
+    # A candidate has those of a rewrite, and a skip those of its parent.
+    return tuple(json.loads(prompts).items())
 
 
 def _texts(db: Database, hashes: Sequence[str]) -> dict[str, str]:
@@ -359,19 +373,28 @@ def _actions(db: Database) -> dict[int, list[str]]:
     return actions
 
 
-def _rewrites(db: Database, parent: int, texts: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What the rewriter made of a candidate, and what became of each."""
-    rows = db.query(
-        "select rewrite.item, rewrite.prompts, candidate.id as candidate,"
-        " decision.action as refused, decision.reason from rewrite"
-        " left join candidate on candidate.parent = rewrite.parent"
-        " and candidate.item = rewrite.item"
-        " left join decision on decision.node = 'admit'"
-        " and decision.candidate = rewrite.parent and decision.item = rewrite.item"
-        " where rewrite.parent = ? order by rewrite.item",
-        [parent],
-    )
-    return [row | {"prompts": _prompts(row, texts) if row["prompts"] else None} for row in rows]
+def _rewrites(db: Database, texts: Mapping[str, str]) -> dict[int, list[dict[str, Any]]]:
+    """What the rewriter made of each candidate, and what became of it."""
+    # One query for all: nothing indexes `candidate.parent`, and it would be asked for by each.
+    children = {(row["parent"], row["item"]): row["id"] for row in _candidates(db)}
+    admit = "select candidate, item, action, reason from decision where node = 'admit'"
+    refused = {
+        (row["candidate"], row["item"]): (row["action"], row["reason"]) for row in db.query(admit)
+    }
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in db.query("select parent, item, prompts from rewrite order by parent, item"):
+        place = (row["parent"], row["item"])
+        action, reason = refused.get(place, (None, None))
+        found.setdefault(row["parent"], []).append(
+            {
+                "item": row["item"],
+                "prompts": _prompts(row, texts) if row["prompts"] else None,
+                "candidate": children.get(place),
+                "refused": action,
+                "reason": reason,
+            }
+        )
+    return found
 
 
 def _selections(db: Database) -> dict[str, dict[str, Any]]:
@@ -396,10 +419,11 @@ def _verdicts(db: Database) -> dict[int, list[dict[str, Any]]]:
         " join query on query.ordinal = sample.query join text on sha256 = sample.text"
         " order by sample.candidate, sample.query"
     ):
-        # Raises where a damaged one could not be shown.
-        verdict_of(row["scores"], row["unscored"], row["notes"])
         calls = [row.pop("asked"), row.pop("judged")]
         parsed = {"scores": json.loads(row["scores"]), "notes": json.loads(row["notes"])}
+        # Raises where a damaged one could not be shown.
+        if not all(each.keys() >= _SCORED for each in parsed["scores"]):
+            raise ValueError("a score without its aspect or value")
         verdicts.setdefault(row.pop("candidate"), []).append(row | parsed | {"calls": calls})
     return verdicts
 

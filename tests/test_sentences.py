@@ -1,85 +1,105 @@
+"""Prompts as sentences, in any script, and what each was in an older prompt."""
+
 from __future__ import annotations
 
 import pytest
 
-from drpo.sentences import Pair, likeness, match, pieces, sentences
+from drpo.sentences import NEW, Link, links, match, pieces, sentences
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Be brief. be kind! Ask?", ["Be brief.", "be kind!", "Ask?"]),
-        ("- One. Two?\n\n* Three\n1. Four", ["- One.", "Two?", "* Three", "1. Four"]),
-        ("Use e.g. Python, i.e. Code. Done", ["Use e.g. Python, i.e. Code.", "Done"]),
-        ("Ask Dr. Smith. Say no. Then go.", ["Ask Dr. Smith.", "Say no.", "Then go."]),
-        ("The U.S. Army, No. 5 etc. and so on.", ["The U.S. Army, No. 5 etc. and so on."]),
-        ("Wait ... then say \u201cGo.\u201d Now.", ["Wait ... then say \u201cGo.\u201d", "Now."]),
-        ("Version 3.5 is out.", ["Version 3.5 is out."]),
-        ("---\n***\n# Rules\n  Be   brief", ["# Rules", "Be brief"]),
+        ("Be kind. Be brief!", ["Be kind.", "Be brief!"]),
+        ("Be kind\nBe brief", ["Be kind", "Be brief"]),
+        ("Use e.g. tables. Ask Dr. Low or J. Doe.", ["Use e.g. tables.", "Ask Dr. Low or J. Doe."]),
+        ("Version 4.5 is out. See it.", ["Version 4.5 is out.", "See it."]),
+        ('Say "no." Then stop. "Why?" is fine.', ['Say "no."', "Then stop.", '"Why?" is fine.']),
         (
-            "\u8bf7\u7b80\u77ed\u3002\u4e0d\u8981\uff01",
-            ["\u8bf7\u7b80\u77ed\u3002", "\u4e0d\u8981\uff01"],
+            "- one\n* two\n1. three\n2) four\n(a) five\n# Six",
+            ["one", "two", "three", "four", "five", "Six"],
         ),
-        ("", []),
+        ("This goes on\nin the next line. End.", ["This goes on in the next line.", "End."]),
+        ("- This goes on\n  in the next line.\n- End.", ["This goes on in the next line.", "End."]),
+        ("# heading\nbody", ["heading", "body"]),
+        ("First\n\nsecond", ["First", "second"]),
+        ("これはペンです。はい\uff01そうです", ["これはペンです。", "はい\uff01", "そうです"]),
+        ("نعم\u061f لا.", ["نعم\u061f", "لا."]),
+        ("यह है\u0964 वह है\u0964", ["यह है\u0964", "वह है\u0964"]),
+        ("Wait... what? Yes.", ["Wait... what?", "Yes."]),
+        (" \n\t\n", []),
+        ("-\n- \n---\n", []),
     ],
 )
-def test_a_prompt_is_cut_into_its_sentences(text: str, expected: list[str]) -> None:
-    """Bullets and lines end one; abbreviations and figures do not."""
+def test_a_prompt_is_split(text: str, expected: list[str]) -> None:
+    """By full stops and lines; items lose their markers, and wrapped lines are joined."""
     assert sentences(text) == expected
 
 
-def test_a_line_that_an_editor_broke_is_one_sentence() -> None:
-    """A short line is one of its own, also in small letters."""
-    text = "You are an assistant to whom people bring requests\nof any kind. Be kind.\nask\nact"
-    whole = "You are an assistant to whom people bring requests of any kind."
-    assert sentences(text) == [whole, "Be kind.", "ask", "act"]
+OLD = [
+    "Be kind to everybody who asks.",
+    "Put the point first in short sentences.",
+    "Never guess: say what you do not know, and where one could look it up instead.",
+]
 
 
-def kinds(pairs: list[Pair]) -> list[tuple[str, str | None, str | None]]:
-    return [(pair.kind, pair.before, pair.after) for pair in pairs]
+def test_a_moved_sentence_is_the_same() -> None:
+    """Wherever it stands now."""
+    assert links([OLD[2], OLD[0]], OLD) == [Link(2, same=True), Link(0, same=True)]
 
 
-def test_each_sentence_finds_what_it_was() -> None:
-    """Kept wherever it stands, changed where most words stayed, else brought or removed."""
-    before = ["Be kind.", "Explain every step to the user.", "Tell a joke."]
-    after = ["Cite sources.", "Explain every single step to the user.", "- Be  kind."]
-    assert kinds(match(before, after)) == [
-        ("brought", None, "Cite sources."),
-        ("changed", "Explain every step to the user.", "Explain every single step to the user."),
-        ("removed", "Tell a joke.", None),
-        ("kept", "Be kind.", "- Be  kind."),
+def test_a_reworded_sentence_is_changed_and_another_one_is_new() -> None:
+    """Most of the words are the same, in the same order."""
+    new = ["Put the point first, in short and plain sentences.", "Name two causes of it."]
+    assert links(new, OLD) == [Link(1), NEW]
+
+
+def test_the_most_alike_is_the_one_that_was_reworded() -> None:
+    """Each was one sentence at most."""
+    new = ["Be kind and fair to everybody who needs you.", "Be kind to everybody who asks you."]
+    assert links(new, OLD) == [NEW, Link(0)]
+
+
+def test_a_sentence_that_was_split_was_changed_twice() -> None:
+    """Both parts were in it."""
+    new = ["Never guess: say what you do not know.", "Tell where one could look it up instead."]
+    assert links(new, OLD) == [Link(2), Link(2)]
+
+
+def test_equal_sentences_are_paired_in_order() -> None:
+    """One more of them is new."""
+    assert links(["So.", "So."], ["So.", "Then."]) == [Link(0, same=True), NEW]
+
+
+def test_sentences_without_spaces_are_held_against_one_another() -> None:
+    """By characters."""
+    assert links(["質問には必ず簡潔に答えてください。"], ["質問には簡潔に答えてください。"]) == [
+        Link(0)
     ]
 
 
-def test_places_tell_repeated_sentences_apart() -> None:
-    """Every sentence of both is there once."""
-    pairs = match(["A b.", "A b.", "C d."], ["C d.", "A b."])
-    assert [(pair.at_before, pair.at_after) for pair in pairs] == [(2, 0), (0, 1), (1, None)]
+def test_a_diff_has_every_sentence() -> None:
+    """Kept wherever it stands, changed, brought; a removed one follows its predecessor."""
+    before = ["Be kind.", "Explain every step to the user.", "Tell a joke."]
+    after = ["Cite sources.", "Explain every single step to the user.", "Be kind."]
+    assert [(pair.kind, pair.before, pair.after) for pair in match(before, after)] == [
+        ("brought", None, "Cite sources."),
+        ("changed", "Explain every step to the user.", "Explain every single step to the user."),
+        ("removed", "Tell a joke.", None),
+        ("kept", "Be kind.", "Be kind."),
+    ]
 
 
-def test_the_most_alike_goes_first() -> None:
-    """A worse partner does not take it away, though it comes earlier."""
-    before = ["Answer each question with care and at length."]
-    after = ["Answer each question in one line.", "Answer each question with care and in detail."]
-    assert [pair.kind for pair in match(before, after)] == ["brought", "changed"]
-
-
-def test_likeness_counts_words_in_order() -> None:
-    """Two of three words and two of four: 4 of 7."""
-    assert likeness("be very kind", "be kind to users") == pytest.approx(4 / 7)
-    assert likeness("!", "?") == 0.0
+def test_what_was_split_is_in_a_diff_with_both_parts() -> None:
+    """And what stood behind it once."""
+    after = ["Never guess: say what you do not know.", "Tell where one could look it up instead."]
+    pairs = match([*OLD, "Bye."], after)
+    assert [pair.kind for pair in pairs] == ["removed", "removed", "changed", "removed", "changed"]
 
 
 def test_pieces_give_both_sentences_back() -> None:
     """Kept and removed ones are the old sentence, kept and brought ones the new one."""
-    old, new = "- Explain it to the user.", "- Explain it well to users."
+    old, new = "Explain it to the user.", "Explain it well to users."
     found = pieces(old, new)
-    assert "".join(p.text for p in found if p.kind != "brought") == "Explain it to the user."
-    assert "".join(p.text for p in found if p.kind != "removed") == "Explain it well to users."
-    assert [p.text for p in found if p.kind == "kept"] == ["Explain it ", "to ", "."]
-
-
-def test_a_long_prompt_without_an_end_takes_no_long_time() -> None:
-    """Ten thousand words in one line are one sentence."""
-    assert len(sentences("word " * 10_000)) == 1
-    assert len(sentences("." * 20_000 + " a. " * 5_000)) > 1
+    assert "".join(piece.text for piece in found if piece.kind != "brought") == old
+    assert "".join(piece.text for piece in found if piece.kind != "removed") == new

@@ -66,6 +66,9 @@ class Planted(ScriptedCaller):
 
     written: Mapping[int, str] = field(default_factory=lambda: PROMPTS)
     judged: Mapping[int, Said] = field(default_factory=lambda: JUDGED)
+    name: str = "system"
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Prompts that every rewrite has beside the one of this name."""
 
     def _texts(self, request: Request[Any]) -> tuple[str, ...]:
         if request.role == "judge" and request.candidate is not None:
@@ -74,7 +77,7 @@ class Planted(ScriptedCaller):
             return (json.dumps({"verdict": rows}),)
         if request.role == "rewriter" and request.candidate is not None:
             child = min(each for each in self.written if each > request.candidate)
-            return (json.dumps({"prompts": {"system": self.written[child]}}),)
+            return (json.dumps({"prompts": {**self.others, self.name: self.written[child]}}),)
         return super()._texts(request)
 
 
@@ -213,18 +216,10 @@ async def test_a_sentence_without_evidence_says_why(
 
 async def test_every_prompt_by_its_name(tmp_path: Path) -> None:
     """Each has a line of its own."""
-    prompts = {"system": "Be kind.", "tool": "Be exact.\nShow warmth."}
-    caller = planted(written={0: "Be kind.", 1: ""})
-    reply = json.dumps({"prompts": prompts})
-    texts = caller._texts
-
-    def answered(request: Request[Any]) -> tuple[str, ...]:
-        return (reply,) if request.role == "rewriter" else texts(request)
-
-    caller._texts = answered  # type: ignore[method-assign]
-    path = await ran(
-        caller, tmp_path, "search.levels=2", "root={system: 'Be kind.', tool: 'Be exact.'}"
-    )
+    written = {0: "Be exact.", 1: "Be exact.\nShow warmth."}
+    caller = planted(written=written, name="tool", others={"system": "Be kind."})
+    root = "root={system: 'Be kind.', tool: 'Be exact.'}"
+    path = await ran(caller, tmp_path, "search.levels=2", root)
     told = why(path)["prompts"]
     assert [s["origin"] for s in told["system"]] == ["root"]
     assert [s["origin"] for s in told["tool"]] == ["root", "rewrite"]
