@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -82,6 +83,7 @@ class Follower:
         self._left = False
         """Nobody waits for it any more."""
         self._problem: str | None = None
+        self._sending_since: float | None = None
         self._thread = threading.Thread(target=self._follow, name="drpo-telemetry", daemon=True)
         self._thread.start()
 
@@ -90,7 +92,10 @@ class Follower:
         self._wake.set()
 
     def close(self, patience_s: float) -> None:
-        """Send what is left, for at most so long."""
+        """Send what is left, for at most so long; less where the collector seems to be away."""
+        since = self._sending_since
+        if self._problem or (since is not None and time.monotonic() - since > HURRIED_S):
+            patience_s = min(patience_s, HURRIED_S)
         self._over = True
         self._wake.set()
         self._thread.join(patience_s)
@@ -125,7 +130,9 @@ class Follower:
             with reading(self._path) as db:
                 trace = Trace(db, texts=self._texts)
                 spans = trace.spans(unit)
+            self._sending_since = time.monotonic()
             problem = self._sender.send(trace.id, spans)
+            self._sending_since = None
             if problem is not None or self._left:
                 return problem
             self._sent.add(unit)
