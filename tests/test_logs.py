@@ -136,6 +136,15 @@ def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+def test_who_comes_late_writes_nothing(tmp_path: Path) -> None:
+    """The file stays closed."""
+    path = tmp_path / "run.sqlite"
+    with run_log("run", path) as log:
+        log("begun")
+    log("late")
+    assert [each["event"] for each in events(path)] == ["begun"]
+
+
 def test_i4_a_line_is_one_line_of_plain_text(tmp_path: Path) -> None:
     """Also what -v shows; what is long is cut."""
     said: list[str] = []
