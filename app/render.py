@@ -48,10 +48,13 @@ def print_json(value: object) -> None:
 def print_with_nodes(told: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> None:
     """As `print_json`, with the candidates one a line: indenting thousands takes seconds."""
     head = json.dumps(told, ensure_ascii=False, indent=2, allow_nan=False).removesuffix("\n}")
-    sys.stdout.write(f'{head},\n  "candidates": [')
+    sys.stdout.write(f'{escaped(head)},\n  "candidates": [')
     encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
     for at, node in enumerate(nodes):
-        sys.stdout.write(f"{',' if at else ''}\n    {encoded(node)}")
+        said = encoded(node)
+        # Nearly always it is printable, and the look takes less time than the search.
+        said = said if said.isprintable() else escaped(said)
+        sys.stdout.write(f"{',' if at else ''}\n    {said}")
     sys.stdout.write("\n  ]\n}\n")
 
 
@@ -214,17 +217,19 @@ def print_trace(told: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> 
     """Every candidate with all that led to it."""
     say = _Lines()
     say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
+    judged: dict[int | None, Sequence[Mapping[str, Any]]] = {}
     for node in nodes:
-        _say_node(say, node)
+        judged[node["candidate"]] = node["verdicts"]
+        _say_node(say, node, judged.get(node["parent"], ()))
 
 
-def _say_node(say: _Lines, node: Mapping[str, Any]) -> None:
+def _say_node(say: _Lines, node: Mapping[str, Any], led_by: Sequence[Mapping[str, Any]]) -> None:
     parent = "" if node["parent"] is None else f" of candidate {node['parent']}"
     say()
     say(f"== candidate {node['candidate']}, level {node['level']}: {node['origin']}{parent}")
-    if node["led_by"]:
+    if led_by:
         say("   led by the verdicts on its parent:")
-        for verdict in node["led_by"]:
+        for verdict in led_by:
             _say_verdict(say, verdict)
     say("   prompt:")
     _say_prompts(say, node["prompts"], indent="     ")
