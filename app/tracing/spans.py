@@ -17,10 +17,10 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from drpo import conventions as names
 from drpo.checkpoints.span_rows import LevelRows, levels_of, rows_of_level, search_kinds
 from drpo.graph.values import CANDIDATES_PER_SEARCH
 from drpo.render import plain
+from drpo.tracing import conventions as names
 
 Value = str | bool | int | float | Sequence[str]
 Attributes = Mapping[str, Value]
