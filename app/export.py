@@ -26,8 +26,8 @@ from drpo.models.retrieval import fitting
 from drpo.preferences import LEAST_MARGIN, line_of, pairs
 from drpo.prompt_page import page_of
 from drpo.provenance import artifact_named
-from drpo.render import plain
 from drpo.texts import refuse_to_replace
+from drpo.wording import plain
 
 CONVERSATION = "messages"
 """Name of the conversation in the template of LangChain."""

@@ -19,9 +19,9 @@ from conftest import Here
 
 from drpo.checkpoints.runs import run_paths
 from drpo.prompt_files import read_prompt
-from drpo.render import plain
 from drpo.run import GRACE_S
 from drpo.settings import choices, compose_settings
+from drpo.wording import plain
 
 SMOKE = "experiment=smoke"
 SLOW = [f"models.{role}.latency_ms=200" for role in ("target", "judge", "rewriter")]
