@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from drpo.aligned import AlignedModel
 from drpo.graph.errors import BadInput, DrpoError
 from drpo.models.turns import storable
-from drpo.render import plain
+from drpo.wording import SHORT_ID, one_line, plain
 
 HELP = "/why shows what the last answer came from, /new starts over, /quit or Ctrl-D ends."
 INDENT = "  "
@@ -72,7 +72,7 @@ def _reasons(
     model: AlignedModel, sent: Sequence[BaseMessage], asked: Sequence[BaseMessage]
 ) -> Iterator[str]:
     found = model.artifact.provenance
-    yield f"The prompt of candidate {found.found.candidate}, run {found.run_id[:8]}:"
+    yield f"The prompt of candidate {found.found.candidate}, run {found.run_id[:SHORT_ID]}:"
     if len(sent) <= len(asked):
         # A base model is sent one text.
         for turn in sent:
@@ -123,7 +123,7 @@ def converse(model: AlignedModel, ask: Callable[[], str], write: Write) -> None:
             except KeyboardInterrupt:
                 write("(stopped)\n")
             except DrpoError as error:
-                write(f"drpo: {' '.join(plain(str(error)).split())}\n")
+                write(f"drpo: {one_line(str(error))}\n")
 
 
 def _turn(chat: Chat, typed: str, runner: asyncio.Runner, write: Write) -> None:

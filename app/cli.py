@@ -406,7 +406,8 @@ def _show_diff(names: Sequence[str], runs: Path, *, as_json: bool) -> None:
 
 
 def _show_why(path: Path, candidate: int | None, *, as_json: bool) -> None:
-    from drpo.render import print_json, print_why
+    from drpo.render import print_json
+    from drpo.render_why import print_why
     from drpo.why import why
 
     told = why(path, candidate)
@@ -481,7 +482,7 @@ def chat(
         from drpo.aligned import aligned
         from drpo.chat import HELP, converse, once
         from drpo.provenance import artifact_named
-        from drpo.render import plain
+        from drpo.wording import plain
 
         read_env()
         found = artifact_named(artifact, runs, say=_complain)
@@ -536,7 +537,7 @@ def serve(
         from drpo.aligned import aligned
         from drpo.loopback import Caps, token_for
         from drpo.provenance import artifact_named
-        from drpo.render import plain
+        from drpo.wording import plain
 
         read_env()
         token = token_for(host, token_env, verb="serve")
@@ -705,6 +706,6 @@ def _write(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    from drpo.render import plain
+    from drpo.wording import one_line
 
-    typer.echo(f"drpo: {plain(' '.join(text.split()))}", err=True)
+    typer.echo(f"drpo: {one_line(text)}", err=True)

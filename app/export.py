@@ -26,8 +26,8 @@ from drpo.models.retrieval import fitting
 from drpo.preferences import LEAST_MARGIN, line_of, pairs
 from drpo.prompt_page import page_of
 from drpo.provenance import artifact_named
-from drpo.render import plain
 from drpo.texts import refuse_to_replace
+from drpo.wording import plain
 
 CONVERSATION = "messages"
 """Name of the conversation in the template of LangChain."""
@@ -92,13 +92,13 @@ def _trace(
     force: bool,
     say: Callable[[str], None],
 ) -> None:
-    from drpo import trace_file  # noqa: PLC0415 - see `langchain_template`
+    from drpo.tracing.export import lines, send  # noqa: PLC0415 - see `langchain_template`
 
     if telemetry.otlp is None:
-        texts = trace_file.lines(run, texts=telemetry.texts)
+        texts = lines(run, texts=telemetry.texts)
         _stream(texts, out, force=force, say=say, of="line")
     elif out is None:
-        trace_file.send(run, telemetry, say)
+        send(run, telemetry, say)
     else:
         raise BadInput(f"--otlp or --out, not both: {telemetry.otlp!r} and {str(out)!r}")
 

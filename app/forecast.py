@@ -15,8 +15,9 @@ from drpo.estimates import estimate_of
 from drpo.graph.values import ROLES
 from drpo.kinds import announced, plan_of
 from drpo.progress import duration
-from drpo.render import dollars, print_estimate, print_json
+from drpo.render import print_estimate, print_json
 from drpo.settings import compose_settings
+from drpo.wording import dollars
 
 ASSUMED = (
     f"Expected: {SKIPPED:.0%} of the survivors need no rewrite, {WITHOUT_CALLS:.0%} of the "

@@ -13,7 +13,7 @@ from drpo.graph.values import Example, Kind, Message, Part, Query
 from drpo.nodes.gain import smallest_gain
 from drpo.queries import load_queries, load_seeds, own_queries
 from drpo.splits import split_queries
-from drpo.texts import counted
+from drpo.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)

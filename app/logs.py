@@ -23,7 +23,7 @@ from drpo.conf.schema import EmbeddingServerSettings, HFEndpointSettings, OpenAI
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES
 from drpo.models.keys import read_headers, secrets_of
-from drpo.render import plain
+from drpo.wording import SHORT_ID, shortened
 
 LARGEST = 5 * 1024 * 1024
 """Bytes of the file, and of the older one that it then becomes."""
@@ -46,7 +46,7 @@ class RunLog:
     """Of one session of one run."""
 
     def __init__(self, run_id: str, logger: logging.Logger, secrets: Sequence[str]) -> None:
-        self._run = run_id[:8]
+        self._run = run_id[:SHORT_ID]
         self._logger = logger
         self._secrets = secrets
 
@@ -65,8 +65,7 @@ class RunLog:
         text = str(value)
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
-        line = plain(" ".join(text.split()))
-        return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+        return shortened(text, LONGEST)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from sqlite_utils import Database
 from drpo.checkpoints.rows import query_of, verdict_of
 from drpo.checkpoints.runs import reading
 from drpo.graph.values import Query, Score
-from drpo.render import escaped
+from drpo.wording import escaped
 
 LEAST_MARGIN = 0.5
 """Points of the scale 1-5."""

@@ -18,6 +18,7 @@ from rich.text import Text
 from drpo.models.ledger import Usage
 from drpo.quiet import ready, repeating
 from drpo.run import LEVEL, Observer, Snapshot
+from drpo.wording import SHORT_ID
 
 LONGEST_IN_SECONDS = 100
 LONGEST_IN_MINUTES = 100
@@ -92,7 +93,7 @@ def line(snapshot: Snapshot) -> str:
     level = snapshot.stage == LEVEL
     usage = snapshot.usage
     parts = [
-        f"run {snapshot.run_id[:8]}",
+        f"run {snapshot.run_id[:SHORT_ID]}",
         f"{snapshot.stage} {snapshot.done:,}/{snapshot.of:,}",
         *([f"beam {beam or '-'}"] if level else []),
         f"{usage.calls:,} calls",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from drpo.artifact import Artifact, Confirmed, Provenance
-from drpo.render import dollars, plain
+from drpo.wording import dollars, one_line, plain
 
 SIMULATED = (
     "> **Simulated.** At least one role was played by drpo's sandbox. The prompt was found for a "
@@ -139,7 +139,7 @@ def _fenced(text: str) -> str:
 
 def _code(text: str) -> str:
     """In a line, where nothing is markup."""
-    text = " ".join(plain(text).split())
+    text = one_line(text)
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     ticks = "`" * (longest + 1)
     inner = f" {text} " if "`" in text else text

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,26 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from drpo.page import Lines, console
 from drpo.render_alignment import say_alignment, say_examples
-from drpo.render_why import say_why
+from drpo.wording import SHORT_ID, SIMULATED, dollars, escaped, plain, scored
 
 if TYPE_CHECKING:
     from drpo.checkpoints.doctor import Finding
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_ESCAPED = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What JSON leaves as it is."""
-SHORT_ID = 8
-LEAST_IN_CENTS = 0.1
-"""US dollars; smaller sums are shown to the hundredth of a cent."""
 LONGEST_LOOK = len("several completions")
 _STATES = {"ok": "ok", "warning": "WARN", "bad": "BAD"}
-SIMULATED = "simulated models: the scores mean nothing outside the sandbox"
 
 
 def print_json(value: object) -> None:
@@ -48,10 +40,10 @@ def print_json(value: object) -> None:
 def print_with_nodes(told: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> None:
     """As `print_json`, with the candidates one a line: indenting thousands takes seconds."""
     head = json.dumps(told, ensure_ascii=False, indent=2, allow_nan=False).removesuffix("\n}")
-    sys.stdout.write(f'{head},\n  "candidates": [')
+    sys.stdout.write(f'{escaped(head)},\n  "candidates": [')
     encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
     for at, node in enumerate(nodes):
-        sys.stdout.write(f"{',' if at else ''}\n    {encoded(node)}")
+        sys.stdout.write(f"{',' if at else ''}\n    {escaped(encoded(node))}")
     sys.stdout.write("\n  ]\n}\n")
 
 
@@ -68,7 +60,7 @@ def print_runs(told: Sequence[Mapping[str, Any]], folder: Path) -> None:
             run["run_id"][:SHORT_ID],
             run["status"],
             str(run["level"]),
-            _value(run["best"]["path_value"] if run["best"] else None),
+            scored(run["best"]["path_value"] if run["best"] else None, 3),
             f"{_new_calls(run):,}",
             run["created_at"][:16].replace("T", " "),
         )
@@ -104,14 +96,9 @@ def forecast(told: Mapping[str, Any]) -> str:
     return f"{said}, for about {dollars(cost['expected'])}, probably below {dollars(cost['high'])}"
 
 
-def dollars(cost: float) -> str:
-    """With cents, or as far as a small sum needs."""
-    return f"${cost:,.2f}" if cost == 0 or cost >= LEAST_IN_CENTS else f"${cost:.4f}"
-
-
 def print_summary(told: Mapping[str, Any], folder: Path) -> None:
     """The prompt, how its path value came about, what it took, and what to type next."""
-    say = _Lines()
+    say = Lines()
     say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
     if told["parent"]:
         say(f"(a fork of run {told['parent']})")
@@ -135,14 +122,14 @@ def print_summary(told: Mapping[str, Any], folder: Path) -> None:
         say(word)
 
 
-def _say_best(say: _Lines, told: Mapping[str, Any]) -> None:
+def _say_best(say: Lines, told: Mapping[str, Any]) -> None:
     best = told["best"]
     if best is None:
         say("No level is finished yet.")
         return
     say()
     when = "Best prompt" if told["status"] == "done" else "Best prompt so far"
-    say(f"{when} (candidate {best['candidate']}, path value {_value(best['path_value'])}):")
+    say(f"{when} (candidate {best['candidate']}, path value {scored(best['path_value'], 3)}):")
     _say_prompts(say, best["prompts"])
     if told["kind"] == "align":
         return
@@ -156,7 +143,7 @@ def _say_best(say: _Lines, told: Mapping[str, Any]) -> None:
         say(f"  {place}  {reward}  {step['origin']}{note}")
 
 
-def _say_deployed(say: _Lines, deployed: Mapping[str, Any]) -> None:
+def _say_deployed(say: Lines, deployed: Mapping[str, Any]) -> None:
     say()
     shown = "with examples" if deployed["with_examples"] else "without examples"
     untested = deployed["real"] is None
@@ -167,7 +154,7 @@ def _say_deployed(say: _Lines, deployed: Mapping[str, Any]) -> None:
         say("Whether its gain over the root is real is not known before the run is resumed.")
 
 
-def _say_calls(say: _Lines, told: Mapping[str, Any]) -> None:
+def _say_calls(say: Lines, told: Mapping[str, Any]) -> None:
     """What was asked, what it took, and what came of it."""
     say(f"{_calls_line(told)}.")
     if told["estimate"]:
@@ -185,7 +172,7 @@ def _say_calls(say: _Lines, told: Mapping[str, Any]) -> None:
 
 def print_tree(told: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> None:
     """Every candidate, level by level, below the header of the run."""
-    say = _Lines()
+    say = Lines()
     say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
     for level in sorted({node["level"] for node in nodes}):
         say(f"level {level}")
@@ -194,37 +181,34 @@ def print_tree(told: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> N
             parent = "" if node["parent"] is None else f" from {node['parent']}"
             say(
                 f"  {rank}#{node['candidate']} {node['origin']}{parent}: reward "
-                f"{_value(node['reward'])}, path value {_value(node['path_value'])}"
+                f"{scored(node['reward'], 3)}, path value {scored(node['path_value'], 3)}"
             )
 
 
 def print_examples(told: Mapping[str, Any]) -> None:
     """Every example, below the header of the run."""
-    say = _Lines()
+    say = Lines()
     say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
     say_examples(say, told["examples"])
 
 
-def print_why(told: Mapping[str, Any]) -> None:
-    """Every sentence of a prompt, with what it is there for."""
-    say_why(_Lines(), told)
-
-
 def print_trace(told: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> None:
     """Every candidate with all that led to it."""
-    say = _Lines()
+    say = Lines()
     say(f"Run {told['run_id']}: {told['status']}{_because(told['reason'])}")
+    judged: dict[int | None, Sequence[Mapping[str, Any]]] = {}
     for node in nodes:
-        _say_node(say, node)
+        judged[node["candidate"]] = node["verdicts"]
+        _say_node(say, node, judged.get(node["parent"], ()))
 
 
-def _say_node(say: _Lines, node: Mapping[str, Any]) -> None:
+def _say_node(say: Lines, node: Mapping[str, Any], led_by: Sequence[Mapping[str, Any]]) -> None:
     parent = "" if node["parent"] is None else f" of candidate {node['parent']}"
     say()
     say(f"== candidate {node['candidate']}, level {node['level']}: {node['origin']}{parent}")
-    if node["led_by"]:
+    if led_by:
         say("   led by the verdicts on its parent:")
-        for verdict in node["led_by"]:
+        for verdict in led_by:
             _say_verdict(say, verdict)
     say("   prompt:")
     _say_prompts(say, node["prompts"], indent="     ")
@@ -237,7 +221,7 @@ def _say_node(say: _Lines, node: Mapping[str, Any]) -> None:
     say("   verdicts:")
     for verdict in node["verdicts"]:
         _say_verdict(say, verdict)
-    say(f"   reward {_value(node['reward'])}, path value {_value(node['path_value'])}")
+    say(f"   reward {scored(node['reward'], 3)}, path value {scored(node['path_value'], 3)}")
     for decision in node["decisions"]:
         say(f"   {decision}")
     for rewrite in node["rewrites"]:
@@ -248,8 +232,8 @@ def _say_node(say: _Lines, node: Mapping[str, Any]) -> None:
     say(f"   cost: {len(node['calls'])} calls, {tokens:,} tokens ({roles or 'none'})")
 
 
-def _say_verdict(say: _Lines, verdict: Mapping[str, Any]) -> None:
-    reward = _value(verdict["reward"])
+def _say_verdict(say: Lines, verdict: Mapping[str, Any]) -> None:
+    reward = scored(verdict["reward"], 3)
     say(f"     {verdict['query']}: reward {reward}{_because(verdict['unscored'])}")
     for score in verdict["scores"]:
         value = f"{score['value']:g}" if score["value"] is not None else "-"
@@ -259,7 +243,7 @@ def _say_verdict(say: _Lines, verdict: Mapping[str, Any]) -> None:
         say(f"       note: {note}")
 
 
-def _say_prompts(say: _Lines, prompts: Mapping[str, str], indent: str = "  ") -> None:
+def _say_prompts(say: Lines, prompts: Mapping[str, str], indent: str = "  ") -> None:
     for name, text in prompts.items():
         if len(prompts) > 1:
             say(f"{indent}[{name}]")
@@ -269,10 +253,10 @@ def _say_prompts(say: _Lines, prompts: Mapping[str, str], indent: str = "  ") ->
 
 def print_review(told: Mapping[str, Any], beam: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """The survivors of a level, and what a person can do about them."""
-    say = _Lines()
+    say = Lines()
     say(f"Run {told['run_id']}: level {told['level'] - 1} is finished. Its survivors, best first:")
     for node in beam:
-        value, reward = _value(node["path_value"]), _value(node["reward"])
+        value, reward = scored(node["path_value"], 3), scored(node["reward"], 3)
         say()
         say(f"#{node['candidate']}, path value {value}, reward {reward}, {node['origin']}:")
         _say_prompts(say, node["prompts"])
@@ -289,7 +273,7 @@ def print_review(told: Mapping[str, Any], beam: Sequence[Mapping[str, Any]], fol
 
 def print_fork(told: Mapping[str, Any], folder: Path) -> None:
     """What was made, and what to type next."""
-    say = _Lines()
+    say = Lines()
     say(f"Run {told['run_id']}: {told['reason']}.")
     say("Answers of its parent to the same questions are in its ledger and cost nothing.")
     say(f"Go on:  {resume_command(told['run_id'], folder)}")
@@ -297,7 +281,7 @@ def print_fork(told: Mapping[str, Any], folder: Path) -> None:
 
 def print_findings(path: Path, found: Iterable[Finding]) -> None:
     """One line a look."""
-    say = _Lines()
+    say = Lines()
     say(str(path))
     for each in found:
         say(f"  {'ok ' if each.ok else 'BAD'}  {each.what}: {each.said}")
@@ -305,7 +289,7 @@ def print_findings(path: Path, found: Iterable[Finding]) -> None:
 
 def print_checkup(looks: Sequence[Mapping[str, Any]]) -> None:
     """A table a model, and below them what to do about what is not well."""
-    say = _Lines()
+    say = Lines()
     for (roles, model), rows in groupby(looks, key=itemgetter("roles", "model")):
         say(f"{', '.join(roles)}: {model}")
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -406,35 +390,5 @@ def _asked(call: str | None) -> str:
     return f" (rewarder {call[:SHORT_ID]})" if call else ""
 
 
-def _value(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
 def _because(reason: str | None) -> str:
     return f" ({reason})" if reason else ""
-
-
-class _Lines:
-    """Prints lines of text in which nothing is markup, as long as they are.
-
-    Not by rich: a trace of 5,000 candidates has 200,000 lines, which took it ten seconds.
-    """
-
-    def __call__(self, text: str = "") -> None:
-        sys.stdout.write(f"{plain(text).expandtabs()}\n")
-
-
-def escaped(told: str) -> str:
-    """JSON, with an escape in place of what a terminal would act on: it means the same."""
-    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", told)
-
-
-def plain(text: str) -> str:
-    """Text without what a terminal would act on."""
-    # Most text is: the look takes a third of the time of the search.
-    return text if text.isprintable() else _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def console() -> Console:
-    """On which nothing is markup."""
-    return Console(highlight=False, markup=False, emoji=False)

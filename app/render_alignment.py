@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from drpo.texts import counted
+from drpo.wording import counted, scored
 
 Say = Callable[..., None]
 _CHOSEN = (("prompt", "challenger"), ("with_examples", "with_examples"))
@@ -85,8 +85,7 @@ def _say_confirmation(say: Say, found: Mapping[str, Any]) -> None:
     for arm in found["arms"]:
         unscored = f", {arm['unscored']} unscored" if arm["unscored"] else ""
         tested = "  <- tested" if arm["name"] == found["tested"] else ""
-        mean = "-" if arm["mean"] is None else f"{arm['mean']:.2f}"
-        say(f"  {arm['name']:<14} {mean}{unscored}{tested}")
+        say(f"  {arm['name']:<14} {scored(arm['mean'])}{unscored}{tested}")
 
 
 def _say_truth(say: Say, values: Mapping[str, float]) -> None:

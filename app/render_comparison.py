@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from drpo.page import Page, shortened
-from drpo.render import SHORT_ID, SIMULATED, dollars
+from drpo.page import Page
+from drpo.wording import SHORT_ID, SIMULATED, counted, dollars, scored, shortened
 
 LONGEST_QUERY = 110
 MOST_QUERIES = 20
@@ -39,10 +39,10 @@ def print_comparison(told: Mapping[str, Any]) -> None:
 
 def _side(side: Mapping[str, Any]) -> str:
     what = "deployed" if side["deployed"] else "best" if side["best"] else side["origin"]
-    value = "-" if side["path_value"] is None else f"{side['path_value']:.3f}"
+    value = scored(side["path_value"], 3)
     return (
         f"run {side['run_id'][:SHORT_ID]}, candidate {side['candidate']} ({what}, level "
-        f"{side['level']}), reward {_score(side['reward'])}, path value {value}"
+        f"{side['level']}), reward {scored(side['reward'])}, path value {value}"
     )
 
 
@@ -70,14 +70,14 @@ def _say_scores(say: Page, scores: Mapping[str, Any]) -> None:
         )
         return
     say(
-        f"Rewards (1-5) on the {_queries(len(scores['queries']))} that both answered, of "
+        f"Rewards (1-5) on the {counted(len(scores['queries']), 'query')} that both answered, of "
         f"{answered['a']} of A and {answered['b']} of B:"
     )
     rows = [
         [
             shortened(each["text"], LONGEST_QUERY) + ("" if each["same_selection"] else " *"),
-            _score(each["a"]),
-            _score(each["b"]),
+            scored(each["a"]),
+            scored(each["b"]),
             "-" if each["difference"] is None else f"{each['difference']:+.2f}",
         ]
         for each in scores["queries"][:MOST_QUERIES]
@@ -87,14 +87,14 @@ def _say_scores(say: Page, scores: Mapping[str, Any]) -> None:
         say(f"... and {len(scores['queries']) - MOST_QUERIES} more (--json has all)", indent=2)
     if scores["compared"]:
         say(
-            f"Mean over {_queries(scores['compared'])}: A {_score(scores['a'])}, B "
-            f"{_score(scores['b'])}, difference {scores['difference']:+.2f}. Whether it is luck is "
+            f"Mean over {counted(scores['compared'], 'query')}: A {scored(scores['a'])}, B "
+            f"{scored(scores['b'])}, difference {scores['difference']:+.2f}. Whether it is luck is "
             "not tested here."
         )
     if scores["unscored"]:
-        say(f"Unscored on one side, and in no mean: {_queries(scores['unscored'])}.")
+        say(f"Unscored on one side, and in no mean: {counted(scores['unscored'], 'query')}.")
     if scores["other_selection"]:
-        other = _queries(scores["other_selection"])
+        other = counted(scores["other_selection"], "query")
         say(f"* Other aspects were chosen for it, so it is in no mean: {other}.")
 
 
@@ -125,11 +125,3 @@ def _setting(value: object) -> str:
 
 def _cost(dollars_: float | None) -> str:
     return "unknown" if dollars_ is None else dollars(dollars_)
-
-
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _queries(count: int) -> str:
-    return f"{count} {'query' if count == 1 else 'queries'}"

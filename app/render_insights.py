@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from drpo.page import Page, shortened
-from drpo.render import SHORT_ID, SIMULATED
+from drpo.page import Page
+from drpo.wording import SHORT_ID, SIMULATED, counted, scored, shortened
 
 LONGEST = 220
 """Characters of a rationale, an instruction or a query that are shown."""
@@ -45,7 +45,8 @@ def _say_run(say: Page, run: Mapping[str, Any], low: float) -> None:
         f"{run['queries']:,} queries{_others(run)}."
     )
     for each in run["unscored"]:
-        say(f"Unscored: {_count(each['verdicts'], 'verdict')}: {_short(each['reason'])}", indent=2)
+        why = shortened(each["reason"], LONGEST)
+        say(f"Unscored: {counted(each['verdicts'], 'verdict')}: {why}", indent=2)
     say()
     if run["aspects"]:
         say(
@@ -83,7 +84,7 @@ def _aspect_row(aspect: Mapping[str, Any]) -> list[str]:
     return [
         aspect["aspect"],
         str(found["queries"]),
-        _score(found["mean"]),
+        scored(found["mean"]),
         _range(found["mean_interval"], "{:.2f}"),
         _percent(found["low_share"]),
         _percents(found["low_share_interval"]),
@@ -95,7 +96,7 @@ def _aspect_row(aspect: Mapping[str, Any]) -> list[str]:
 def _say_gaps(say: Page, aspects: Sequence[Mapping[str, Any]]) -> None:
     """Aspects that the judge left out: no low scores, and in no mean."""
     gaps = [(each["aspect"], each["all"]["unscored"]) for each in aspects]
-    said = [f"{name} {_count(count, 'time')}" for name, count in gaps if count]
+    said = [f"{name} {counted(count, 'time')}" for name, count in gaps if count]
     if said:
         say(f"Left unscored by the judge, and in no figure: {', '.join(said)}.", indent=2)
 
@@ -105,22 +106,22 @@ def _say_weakness(say: Page, aspect: Mapping[str, Any]) -> None:
     say()
     low = aspect["all"]["low"]
     some = "" if said["grouped"] == low else f" ({said['grouped']:,} of them grouped)"
-    say(f"{aspect['aspect']}: what was said of {_count(low, 'low score')}{some}")
+    say(f"{aspect['aspect']}: what was said of {counted(low, 'low score')}{some}")
     for group in said["groups"]:
-        of = f"{group['scores']}, of {_queries(group['queries'])}"
-        say(f"{of}: {_short(group['text'])}", indent=2)
+        of = f"{group['scores']}, of {counted(group['queries'], 'query')}"
+        say(f"{of}: {shortened(group['text'], LONGEST)}", indent=2)
     if answered is None:
         return
     say(
-        f"Low in {_count(answered['parents'], 'parent')}, whose {answered['children']} rewrites "
+        f"Low in {counted(answered['parents'], 'parent')}, whose {answered['children']} rewrites "
         f"scored {_before_after(answered)}. Of what they brought, nearest to it in words:",
         indent=2,
     )
     for each in answered["instructions"]:
         stays = ", stands in the best prompt" if each["in_best"] else ""
-        say(f"{_short(each['text'])}", indent=4)
+        say(shortened(each["text"], LONGEST), indent=4)
         say(
-            f"in {_count(each['children'], 'rewrite')} of {_count(each['parents'], 'parent')}"
+            f"in {counted(each['children'], 'rewrite')} of {counted(each['parents'], 'parent')}"
             f"{stays}: {_before_after(each)}{_lead(each)}",
             indent=6,
         )
@@ -129,7 +130,7 @@ def _say_weakness(say: Page, aspect: Mapping[str, Any]) -> None:
 def _before_after(figures: Mapping[str, Any]) -> str:
     if not figures["scored"]:
         return "nothing: their queries were not judged by it"
-    return f"{_score(figures['before'])} -> {_score(figures['after'])} ({figures['scored']} judged)"
+    return f"{scored(figures['before'])} -> {scored(figures['after'])} ({figures['scored']} judged)"
 
 
 def _lead(each: Mapping[str, Any]) -> str:
@@ -143,13 +144,16 @@ def _say_hard(say: Page, hard: Sequence[Mapping[str, Any]], low: float) -> None:
         return
     say()
     shown = f", the first {MOST_HARD}" if len(hard) > MOST_HARD else ""
-    say(f"{_queries(len(hard))} stayed hard: mean reward of all answers below {low:g}{shown}")
+    say(
+        f"{counted(len(hard), 'query')} stayed hard: mean reward of all answers below {low:g}"
+        f"{shown}"
+    )
     for each in hard[:MOST_HARD]:
         weakest = each["weakest"]
         say(
-            f"{_score(each['mean'])} over {each['candidates']} candidates, best "
-            f"{_score(each['best'])}, weakest {weakest['aspect']} {_score(weakest['mean'])}: "
-            f"{_short(each['text'])}",
+            f"{scored(each['mean'])} over {each['candidates']} candidates, best "
+            f"{scored(each['best'])}, weakest {weakest['aspect']} {scored(weakest['mean'])}: "
+            f"{shortened(each['text'], LONGEST)}",
             indent=2,
         )
 
@@ -178,10 +182,6 @@ def _with_queries(figures: Mapping[str, Any]) -> str:
     return "-" if figures["mean"] is None else f"{figures['mean']:.2f} ({figures['queries']})"
 
 
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.0f} %"
 
@@ -197,15 +197,3 @@ def _range(interval: Sequence[float] | None, form: str) -> str:
 def _signed(found: Mapping[str, Any]) -> str:
     interval = found["interval"]
     return "-" if interval is None else f"{interval[0]:+.2f} {interval[1]:+.2f}"
-
-
-def _queries(count: int) -> str:
-    return f"{count} {'query' if count == 1 else 'queries'}"
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _short(text: str) -> str:
-    return shortened(text, LONGEST)

@@ -58,7 +58,7 @@ from drpo.nodes.prompts import JinjaTemplates
 from drpo.parts import context_for, order_of
 from drpo.review import NO_CHANGES, Changes
 from drpo.searching import Search, Searcher
-from drpo.telemetry import check_telemetry, told
+from drpo.tracing.telemetry import check_telemetry, told
 
 GRACE_S = 3.0
 """How long calls in flight may still land after the run was cancelled."""

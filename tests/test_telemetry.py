@@ -25,11 +25,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
 import drpo
-from drpo import conventions, otel
 from drpo.checkpoints.runs import reading, run_paths
 from drpo.fork import fork
-from drpo.spans import Trace, trace_id, units
-from drpo.trace_file import lines
+from drpo.tracing import conventions, otel
+from drpo.tracing.export import lines
+from drpo.tracing.spans import Trace, trace_id, units
 
 SMALL = ("search.levels=4", "search.queries_per_level=2")
 ALIGNMENT = (

@@ -29,9 +29,9 @@ from opentelemetry.trace import (
 )
 
 import drpo
-from drpo import conventions
 from drpo.conf.schema import ENVIRONMENT
-from drpo.spans import Span, nanoseconds
+from drpo.tracing import conventions
+from drpo.tracing.spans import Span, nanoseconds
 
 TRACES = "/v1/traces"
 AT_ONCE = 512

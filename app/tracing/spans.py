@@ -17,10 +17,10 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from drpo import conventions as names
 from drpo.checkpoints.span_rows import LevelRows, levels_of, rows_of_level, search_kinds
 from drpo.graph.values import CANDIDATES_PER_SEARCH
-from drpo.render import plain
+from drpo.tracing import conventions as names
+from drpo.wording import plain, shortened
 
 Value = str | bool | int | float | Sequence[str]
 Attributes = Mapping[str, Value]
@@ -418,11 +418,7 @@ def _is_number(given: Mapping[str, Any], key: str) -> bool:
 
 
 def _short(text: str | None) -> str | None:
-    """One line without what a terminal would act on."""
-    if text is None:
-        return None
-    line = plain(" ".join(text.split()))
-    return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"
+    return None if text is None else shortened(text, LONGEST_REASON)
 
 
 def _time(text: str) -> datetime:

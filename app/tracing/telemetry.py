@@ -22,10 +22,10 @@ from drpo.checkpoints.store import RunStore
 from drpo.conf.schema import ENVIRONMENT, TelemetrySettings
 from drpo.graph.errors import BadInput, DrpoError
 from drpo.models.keys import read_headers
-from drpo.spans import Trace, Unit, settled, units
+from drpo.tracing.spans import Trace, Unit, settled, units
 
 if TYPE_CHECKING:
-    from drpo.otel import Sender
+    from drpo.tracing.otel import Sender
 
 EXTRA = "opentelemetry.exporter"
 """What `drpo[otel]` brings."""
@@ -53,7 +53,7 @@ def check_telemetry(settings: TelemetrySettings) -> None:
 def sender_of(settings: TelemetrySettings) -> Sender:
     """To the collector that the settings name. Raises BadInput."""
     check_telemetry(settings)
-    from drpo.otel import Sender, otlp_exporter  # noqa: PLC0415 - an extra
+    from drpo.tracing.otel import Sender, otlp_exporter  # noqa: PLC0415 - an extra
 
     headers = read_headers(settings.headers, "telemetry")
     return Sender(otlp_exporter(settings.otlp or ENVIRONMENT, headers))

@@ -16,13 +16,13 @@ from typing import Any
 from sqlite_utils import Database
 
 import drpo
-from drpo import conventions
 from drpo.checkpoints.runs import open_database, reading
 from drpo.checkpoints.schema import migrations
 from drpo.conf.schema import TelemetrySettings
 from drpo.graph.errors import RunFailed
-from drpo.spans import Attributes, Span, Trace, nanoseconds, units
-from drpo.telemetry import sender_of
+from drpo.tracing import conventions
+from drpo.tracing.spans import Attributes, Span, Trace, nanoseconds, units
+from drpo.tracing.telemetry import sender_of
 
 INTERNAL, CLIENT = 1, 3
 """Kinds of spans."""
