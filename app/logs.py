@@ -140,13 +140,15 @@ class _File(RotatingFileHandler):
             super().emit(record)
 
     def close(self) -> None:
-        """For good."""
+        """For good. What cannot be written any more is lost, and nothing else."""
         self._over = True
-        super().close()
+        with suppress(OSError):
+            super().close()
 
     def _open(self) -> IO[Any]:  # type: ignore[override]  # any text file will do
         def private(name: str, flags: int) -> int:
-            return os.open(name, flags, 0o600)
+            # A pipe that nobody reads is no reason to wait.
+            return os.open(name, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
 
         return open(self.baseFilename, "a", encoding="utf-8", opener=private)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from drpo.graph.errors import BadInput
+
+SQLITE = b"SQLite format 3\0"
+"""How the file of a database begins."""
 
 
 def read_text(file: str | Path, where: str) -> str:
@@ -32,5 +36,13 @@ def refuse_to_replace(out: Path, *, force: bool) -> None:
         raise BadInput(f"{str(out)!r}: {error}") from None
     if folder:
         raise BadInput(f"{str(out)!r} is a folder")
+    if there and _is_database(out):
+        raise BadInput(f"{str(out)!r} is a run, or another database, which is never written over")
     if there and not force:
         raise BadInput(f"{str(out)!r} is there already; --force writes over it")
+
+
+def _is_database(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(len(SQLITE)) == SQLITE
+    return False

@@ -283,8 +283,12 @@ def remove_run(path: Path) -> None:
     try:
         lock.acquire(timeout=LOOKING_S, poll_interval=LOOKING_S / 10)
         ends = ("-wal", "-shm", "-journal")
-        for beside in (path, *(path.with_name(path.name + end) for end in ends), *log_files(path)):
+        for beside in (path, *(path.with_name(path.name + end) for end in ends)):
             beside.unlink(missing_ok=True)
+        for log in log_files(path):
+            # Whatever a person put in its place is not the run's.
+            with suppress(OSError):
+                log.unlink(missing_ok=True)
     except Timeout:
         raise RunOwned(f"run {path.stem} is being run; stop it first") from None
     except OSError as error:

@@ -147,6 +147,16 @@ def test_the_page_says_loudly_that_models_were_simulated(made: Artifact) -> None
     assert "Nothing was confirmed" in page
 
 
+def test_a_run_is_never_written_over(run: Path, here: Here) -> None:
+    """Whatever is said: every answer in it was paid for."""
+    before = run.read_bytes()
+    for verb in ("export", "report"):
+        done = here(verb, run.stem, "-o", str(run), "--force", "--runs", str(run.parent))
+        assert done.returncode == 2
+        assert "never written over" in done.stderr
+    assert run.read_bytes() == before
+
+
 def test_a_run_that_optimized_examples_alone_says_what_it_is_good_for(tmp_path: Path) -> None:
     """It has no prompt to export."""
     found = drpo.optimize_blocking("task=examples", "examples.limit=1", runs=tmp_path)

@@ -136,6 +136,15 @@ def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_costs_the_lines_alone(tmp_path: Path) -> None:
+    """Also where it is seen only when the file is closed."""
+    path = tmp_path / "run.sqlite"
+    log_files(path)[0].symlink_to("/dev/full")
+    with run_log("run", path) as log:
+        log("begun")
+
+
 def test_who_comes_late_writes_nothing(tmp_path: Path) -> None:
     """The file stays closed."""
     path = tmp_path / "run.sqlite"

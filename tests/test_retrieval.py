@@ -146,7 +146,7 @@ def test_examples_are_read_in_order(file: Path) -> None:
         ("[1]", "line 1: it is not a JSON object"),
         ('{"query": "a"}', "line 1: answer: Field required"),
         ('{"query": "a", "answer": " "}', "line 1: answer: "),
-        ('{"query": "a", "answer": "b", "id": 1}', "line 1: id: "),
+        ('{"query": "a", "answer": "b", "id": 1}', "line 1: there is no field 'id'"),
         ('{"query": "a b", "answer": "b"}\n{"query": "A  b", "answer": "c"}', "as in line 1"),
         ("", "there are no examples"),
         (json.dumps({"query": "a", "answer": "x" * 9_000}), "retrieval.max_tokens=2000: example 1"),

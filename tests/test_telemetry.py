@@ -148,6 +148,7 @@ class Collector(HTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.requests: list[ExportTraceServiceRequest] = []
         self.at: dict[int, Any] = {}
+        self.elsewhere: str | None = None
 
     @property
     def address(self) -> str:
@@ -185,7 +186,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.requests.append(ExportTraceServiceRequest.FromString(body))
         self.server.at.pop(len(self.server.requests), lambda: None)()
-        self.send_response(200)
+        if self.server.elsewhere is None:
+            self.send_response(200)
+        else:
+            self.send_response(302)
+            self.send_header("Location", self.server.elsewhere)
         self.end_headers()
 
     def log_message(self, *words: object) -> None:
@@ -226,6 +231,18 @@ def test_a_collector_that_is_away_costs_a_line(tmp_path: Path, here: Here) -> No
     assert sent.returncode == 0
     [path] = run_paths(tmp_path / "runs")
     assert f"sent {len(collector.spans)} spans of trace {path.stem.replace('-', '')}" in sent.stderr
+
+
+def test_a_collector_that_sends_one_elsewhere_took_nothing(tmp_path: Path, here: Here) -> None:
+    """It is said where, and nothing counts as sent."""
+    assert here("optimize", *SMALL, "--runs", "runs").returncode == 0
+    collector = Collector()
+    collector.elsewhere = "https://collector.example/v1/traces"
+    with collector.listening():
+        sent = here("export", "--format", "otel", "--otlp", collector.address)
+    assert sent.returncode != 0
+    assert collector.elsewhere in sent.stderr
+    assert run_paths(tmp_path / "runs")
 
 
 def test_no_text_is_sent_unless_it_is_asked_for(sent: InMemorySpanExporter, tmp_path: Path) -> None:

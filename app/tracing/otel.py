@@ -7,10 +7,12 @@ resource attributes, sampler, OTEL_SDK_DISABLED.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
@@ -40,11 +42,29 @@ AT_ONCE = 512
 
 def otlp_exporter(address: str, headers: Mapping[str, str]) -> OTLPSpanExporter:
     """To the collector at this address; `headers` come on top of those in the environment."""
+    given, session = dict(headers) or None, _session()
     if address == ENVIRONMENT:
-        return OTLPSpanExporter(headers=dict(headers) or None)
+        return OTLPSpanExporter(headers=given, session=session)
     base = address.rstrip("/")
     endpoint = base if base.endswith(TRACES) else base + TRACES
-    return OTLPSpanExporter(endpoint=endpoint, headers=dict(headers) or None)
+    return OTLPSpanExporter(endpoint=endpoint, headers=given, session=session)
+
+
+def _session() -> requests.Session | None:
+    """One for which a redirect is an error; None where the environment names another."""
+    if any(name.endswith("_CREDENTIAL_PROVIDER") for name in os.environ):
+        return None
+    session = requests.Session()
+    session.hooks["response"].append(_refuse_redirect)
+    return session
+
+
+def _refuse_redirect(response: requests.Response, **_: object) -> None:
+    # The exporter takes whatever is below 400 for success, and does not follow.
+    if response.is_redirect:
+        response.close()
+        where = response.headers["location"]
+        raise requests.TooManyRedirects(f"the collector is elsewhere, it says: {where}")
 
 
 class Sender:

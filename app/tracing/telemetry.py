@@ -115,7 +115,7 @@ class Follower:
                 problem = self._send_new()
             except DrpoError as error:
                 problem = str(error)
-            if problem is not None and (last or problem != self._problem):
+            if problem is not None and not self._left and (last or problem != self._problem):
                 self._complain(problem)
             self._problem = problem
 
