@@ -15,6 +15,7 @@ from typing import Any
 
 from drpo.answered import answered
 from drpo.checkpoints import scores
+from drpo.checkpoints.facts import bodies
 from drpo.checkpoints.reader import summary
 from drpo.checkpoints.runs import reading
 from drpo.checkpoints.scores import Judged, Node, Scored
@@ -104,12 +105,13 @@ def insights(paths: Sequence[Path]) -> dict[str, Any]:
 def _read(path: Path) -> _Run:
     told = summary(path, with_tree=False)
     with reading(path) as db:
+        nodes = scores.nodes(db)
         return _Run(
             told,
             scores.judged(db),
-            scores.nodes(db),
+            nodes,
             scores.queries(db),
-            scores.texts(db),
+            bodies(db, {text for node in nodes.values() for text in node.prompts.values()}),
             scores.left_out(db),
         )
 

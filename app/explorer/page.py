@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from functools import cache
 from importlib.resources import files
+
+from drpo.checkpoints.rows import dumps
 
 SCRIPTS = (
     "dom",
@@ -44,7 +45,7 @@ def page(data: object, packed: str = "", *, served: bool = False) -> str:
 
 def embedded(data: object) -> str:
     """JSON that may stand in a script element of HTML: no sign of it ends or begins anything."""
-    said = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    said = dumps(data)
     # A lone surrogate is in no text of UTF-8.
     return said.translate(_IN_HTML).encode("utf-8", "replace").decode()
 
