@@ -13,11 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
 from drpo.checkpoints import scores
 from drpo.checkpoints.facts import path_value
-from drpo.checkpoints.reader import no_prompt, summary
+from drpo.checkpoints.reader import best_path, no_prompt, summary
 from drpo.checkpoints.runs import find_run, reading
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROOT, Query, mean
@@ -141,15 +139,10 @@ def _read(side: Side, *, of_path: bool) -> _Read:
                 },
             },
             json.loads(run["settings"]),
-            _rewards_on_path(db, told) if of_path else scores.rewards_under(db, found),
+            scores.rewards_on(db, best_path(told)) if of_path else scores.rewards_under(db, found),
             scores.queries(db),
             scores.selections(db),
         )
-
-
-def _rewards_on_path(db: Database, told: Mapping[str, Any]) -> Mapping[int, Sequence[float | None]]:
-    steps = told["best"]["path"] if told["best"] else ()
-    return scores.rewards_on(db, [step["candidate"] for step in steps if step["level"]])
 
 
 def _prompts(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, Any]:

@@ -132,6 +132,17 @@ class _File(RotatingFileHandler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, maxBytes=LARGEST, backupCount=1, encoding="utf-8", delay=True)
+        self._over = False
+
+    def close(self) -> None:
+        """For good."""
+        self._over = True
+        super().close()
+
+    def emit(self, record: LogRecord) -> None:
+        """Nothing after the end: a thread that is late would open the file again, and leave it."""
+        if not self._over:
+            super().emit(record)
 
     def _open(self) -> IO[Any]:  # type: ignore[override]  # any text file will do
         def private(name: str, flags: int) -> int:

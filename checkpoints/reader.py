@@ -253,6 +253,12 @@ def chosen(db: Database) -> tuple[int, str]:
     raise no_prompt(row["id"])
 
 
+def best_path(told: Mapping[str, Any]) -> list[int]:
+    """Of a run's summary: its best candidate and that one's ancestors, the root not counted."""
+    steps = told["best"]["path"] if told["best"] else ()
+    return [step["candidate"] for step in steps if step["level"]]
+
+
 def no_prompt(run_id: str) -> BadInput:
     """What to raise for a run that has not come to one."""
     return BadInput(f"run {run_id} has finished no level yet, so it has no prompt")

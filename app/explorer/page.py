@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
 from drpo.checkpoints.rows import dumps
+from drpo.graph.values import CANDIDATES_PER_SEARCH
 
 SCRIPTS = (
     "dom",
@@ -30,13 +32,13 @@ _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _IN_HTML = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 
-def page(data: object, packed: str = "", *, served: bool = False) -> str:
+def page(data: Mapping[str, object], packed: str = "", *, served: bool = False) -> str:
     """The HTML; `packed` are documents in base64, which nothing in HTML can mistake."""
     parts = {
         "policy": policy(served=served),
         "style": _read("page.css"),
         "script": _script(),
-        "documents": embedded(data),
+        "documents": embedded({"per_search": CANDIDATES_PER_SEARCH} | dict(data)),
         "packed": packed,
     }
     # All at once: what one part says is not looked into for places of others.
