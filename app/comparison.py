@@ -13,10 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
 from drpo.checkpoints import scores
-from drpo.checkpoints.reader import summary
+from drpo.checkpoints.facts import path_value
+from drpo.checkpoints.reader import best_path, no_prompt, summary
 from drpo.checkpoints.runs import find_run, reading
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROOT, Query, mean
@@ -108,10 +107,11 @@ def _unknown(side: Side) -> str:
 
 def _read(side: Side, *, of_path: bool) -> _Read:
     told = summary(side.path, with_tree=False)
+    # Not out of the file again: a run that goes on may have another one by then.
     named = told["deployed"] or told["best"]
     found = side.candidate if side.candidate is not None or not named else named["candidate"]
     if found is None:
-        raise BadInput(f"run {told['run_id']} has finished no level yet, so it has no prompt")
+        raise no_prompt(told["run_id"])
     with reading(side.path) as db:
         row = scores.candidate(db, found)
         if row is None:
@@ -130,7 +130,7 @@ def _read(side: Side, *, of_path: bool) -> _Read:
                 "best": bool(told["best"]) and told["best"]["candidate"] == found,
                 "prompts": row["texts"],
                 "reward": row["reward"],
-                "path_value": row["path_sum"] / row["path_count"] if row["path_count"] else None,
+                "path_value": path_value(row),
                 "cost": {
                     "calls": sum(each["new"] for each in told["calls"].values()),
                     "tokens": told["tokens"]["prompt"] + told["tokens"]["completion"],
@@ -139,15 +139,10 @@ def _read(side: Side, *, of_path: bool) -> _Read:
                 },
             },
             json.loads(run["settings"]),
-            _rewards_on_path(db, told) if of_path else scores.rewards_under(db, found),
+            scores.rewards_on(db, best_path(told)) if of_path else scores.rewards_under(db, found),
             scores.queries(db),
             scores.selections(db),
         )
-
-
-def _rewards_on_path(db: Database, told: Mapping[str, Any]) -> Mapping[int, Sequence[float | None]]:
-    steps = told["best"]["path"] if told["best"] else ()
-    return scores.rewards_on(db, [step["candidate"] for step in steps if step["level"]])
 
 
 def _prompts(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from typing import Any
 
 from drpo.answered import answered
 from drpo.checkpoints import scores
-from drpo.checkpoints.reader import summary
+from drpo.checkpoints.facts import bodies
+from drpo.checkpoints.reader import best_path, summary
 from drpo.checkpoints.runs import reading
 from drpo.checkpoints.scores import Judged, Node, Scored
 from drpo.graph.values import HIGHEST_SCORE, ROOT, Query, folded, mean
@@ -63,13 +64,6 @@ class _Run:
     left_out: int
 
     @property
-    def path(self) -> frozenset[int]:
-        """The best candidate and its ancestors, the root not counted."""
-        best = self.told["best"]
-        steps = best["path"] if best else ()
-        return frozenset(step["candidate"] for step in steps if step["level"])
-
-    @property
     def aspects(self) -> dict[str, list[Scored]]:
         """What was scored of each, by its identity."""
         found: dict[str, list[Scored]] = {}
@@ -104,12 +98,13 @@ def insights(paths: Sequence[Path]) -> dict[str, Any]:
 def _read(path: Path) -> _Run:
     told = summary(path, with_tree=False)
     with reading(path) as db:
+        nodes = scores.nodes(db)
         return _Run(
             told,
             scores.judged(db),
-            scores.nodes(db),
+            nodes,
             scores.queries(db),
-            scores.texts(db),
+            bodies(db, {text for node in nodes.values() for text in node.prompts.values()}),
             scores.left_out(db),
         )
 
@@ -156,7 +151,7 @@ def _weakest_first(aspect: Mapping[str, Any]) -> tuple[bool, bool, float, str]:
 
 
 def _aspect(run: _Run, key: str, scored: Sequence[Scored]) -> dict[str, Any]:
-    path = run.path
+    path = frozenset(best_path(run.told))
     return {
         "aspect": _named(scored),
         "key": key,

@@ -28,7 +28,7 @@ from drpo.artifact import (
     sealed,
 )
 from drpo.checkpoints.findings import deployed, findings
-from drpo.checkpoints.reader import summary
+from drpo.checkpoints.reader import no_prompt, summary
 from drpo.checkpoints.rows import dumps, query_of, query_row
 from drpo.checkpoints.runs import END, find_run, is_file, reading, stored_examples
 from drpo.conf.schema import FROM_ENVIRONMENT, OF_HEADERS, Settings
@@ -107,7 +107,7 @@ def artifact_with(
             f"`drpo align retrieval.path={path}` finds one for them"
         )
     if best is None:
-        raise BadInput(f"run {told['run_id']} has finished no level yet, so it has no prompt")
+        raise no_prompt(told["run_id"])
     with reading(path) as db:
         row = next(db.query("select * from run"))
         data = hashlib.sha256()

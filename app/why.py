@@ -14,13 +14,12 @@ from typing import Any
 from sqlite_utils import Database
 
 from drpo.checkpoints import lineage
-from drpo.checkpoints.findings import deployed
+from drpo.checkpoints.facts import bodies
 from drpo.checkpoints.lineage import Judgement, Step
-from drpo.checkpoints.reader import best
+from drpo.checkpoints.reader import chosen
 from drpo.checkpoints.runs import reading
 from drpo.evidence import Judged, Match, Words, order
-from drpo.graph.errors import BadInput
-from drpo.graph.values import HIGHEST_SCORE, Score, mean
+from drpo.graph.values import HIGHEST_SCORE, Score, folded, mean
 from drpo.sentences import equal, links, sentences
 
 OF_ROOT = "of the prompt that the search began with"
@@ -37,8 +36,8 @@ def why(path: Path, candidate: int | None = None) -> dict[str, Any]:
     """
     with reading(path) as db:
         [row] = db.query("select id from run")
-        chosen, by = _chosen(db, row["id"]) if candidate is None else (candidate, "asked for")
-        line = _Line(db, lineage.line(db, chosen))
+        whose, by = chosen(db) if candidate is None else (candidate, "asked for")
+        line = _Line(db, lineage.line(db, whose))
         newest = line.steps[0]
         return {
             "run_id": row["id"],
@@ -68,17 +67,6 @@ def unfounded(told: Mapping[str, Any]) -> list[Unfounded]:
         for sentence in every
         if not any(each["matched"] for each in sentence["evidence"])
     ]
-
-
-def _chosen(db: Database, run_id: str) -> tuple[int, str]:
-    """Whose prompt it is about, and what that is."""
-    found = deployed(db)
-    if found is not None:
-        return int(found["candidate"]), "deployed"
-    found = best(db)
-    if found is None:
-        raise BadInput(f"run {run_id} has finished no level yet, so it has no prompt")
-    return int(found["candidate"]), "best"
 
 
 def _prompt(line: _Line, name: str) -> list[dict[str, Any]]:
@@ -199,7 +187,7 @@ class _Line:
         if text is None:
             return []
         if text not in self._sentences:
-            self._sentences[text] = sentences(lineage.body(self._db, text))
+            self._sentences[text] = sentences(bodies(self._db, [text])[text])
         return self._sentences[text]
 
     def answer(self, seen: Judgement) -> str:
@@ -212,7 +200,7 @@ class _Line:
     def scores(self, candidate: int, aspect: str) -> Iterator[float]:
         """Of an aspect, over the queries of the candidate's own level."""
         for _, score in self._scores(candidate):
-            if score.value is not None and score.aspect.casefold() == aspect.casefold():
+            if score.value is not None and folded(score.aspect) == folded(aspect):
                 yield score.value
 
     def low(self, candidate: int) -> list[tuple[Judgement, Judged]]:
@@ -234,7 +222,7 @@ class _Line:
         return f"{NO_SCORE}{because}" if verdicts else NO_VERDICT
 
     def _definition(self, said: Judgement, score: Score) -> str:
-        return self._definitions.get((said.query, score.aspect.casefold()), "")
+        return self._definitions.get((said.query, folded(score.aspect)), "")
 
     def _scores(self, candidate: int) -> Iterator[tuple[Judgement, Score]]:
         for said in self._judged[candidate]:

@@ -1,4 +1,4 @@
-"""Looks at candidates one by one, read-only: everything that led to each, with its calls.
+"""Looks at candidates, read-only: all in columns, or one by one with everything behind each.
 
 What several of them share (texts, queries, calls) stands once in a block. Plain dicts, ready for
 JSON; works while the run is being written. Does not know who shows them.
@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from drpo.checkpoints.facts import bodies, paid, path_value
 from drpo.checkpoints.rows import dumps, query_of
 from drpo.graph.values import CANDIDATES_PER_SEARCH
 
-_ONLY_SEARCH = {"number": 0, "kind": "prompt", "query": None, "text": None}
 _SHOWN_OF_CALL = (
     "role",
     "provider",
@@ -78,7 +78,7 @@ class Details:
             "parent": parent,
             "origin": row["origin"],
             "reward": row["reward"],
-            "path_value": row["path_sum"] / row["path_count"] if row["path_count"] else None,
+            "path_value": path_value(row),
             "path_count": row["path_count"],
             "beam_rank": row["beam_rank"],
             "author": wrote.get("author") if wrote else None,
@@ -189,12 +189,8 @@ class _Texts:
         return {name: self.place(text) for name, text in json.loads(prompts).items()}
 
     def bodies(self) -> list[str]:
-        rows = self._db.query(
-            "select sha256, body from text where sha256 in (select value from json_each(?))",
-            [dumps(list(self._places))],
-        )
-        bodies = {row["sha256"]: row["body"] for row in rows}
-        return [bodies[each] for each in self._places]
+        found = bodies(self._db, self._places)
+        return [found[each] for each in self._places]
 
 
 def _query(row: Mapping[str, Any], selection: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -230,26 +226,10 @@ def branches(db: Database) -> dict[str, Any]:
         "parent": [row["parent"] for row in rows],
         "origin": [origins.index(row["origin"]) for row in rows],
         "reward": [_short(row["reward"]) for row in rows],
-        "value": [_path_value(row) for row in rows],
+        "value": [_short(path_value(row)) for row in rows],
         "fate": [_fate(row, acts.get(row["id"], set())) for row in rows],
         "returned": [row["id"] for row in rows if "returned" in acts.get(row["id"], set())],
     }
-
-
-def searches(db: Database) -> list[dict[str, Any]]:
-    """Their numbers and kinds, with the query that one is about; a plain run has one."""
-    if "search" not in db.table_names():
-        return [_ONLY_SEARCH]
-    rows = list(
-        db.query(
-            "select number, kind, query.id as query, messages from search"
-            " left join query on query.ordinal = search.query order by number"
-        )
-    )
-    for row in rows:
-        turns = json.loads(row.pop("messages") or "[]")
-        row["text"] = turns[-1][1] if turns else None
-    return rows or [_ONLY_SEARCH]
 
 
 def arms(db: Database) -> list[dict[str, Any]]:
@@ -268,13 +248,11 @@ def levels(db: Database) -> list[dict[str, Any]]:
         " join candidate on candidate.id = sample.candidate group by 1, 2"
     ):
         found[row["search"], row["level"]] = row | {"roles": {}}
-    # A file of an older version inherits nothing.
-    paid = "paid" if "paid" in db.view_names() else "call"
     for row in db.query(
         f"select coalesce(candidate, 0) / {CANDIDATES_PER_SEARCH} as search, level, role,"
         " count(*) as calls, sum(prompt_tokens + completion_tokens) as tokens,"
         " iif(count(cost_usd) = count(*), sum(cost_usd), null) as cost_usd,"
-        f" sum(seconds) as seconds from {paid} group by 1, 2, 3"
+        f" sum(seconds) as seconds from {paid(db)} group by 1, 2, 3"
     ):
         at = (row.pop("search"), row.pop("level"))
         none = {"search": at[0], "level": at[1], "queries": 0, "roles": {}}
@@ -284,15 +262,13 @@ def levels(db: Database) -> list[dict[str, Any]]:
 
 def prompt_texts(db: Database) -> Iterator[tuple[int, list[str]]]:
     """Every candidate with the texts of its prompts, in creation order."""
-    bodies = {
-        row["sha256"]: row["body"]
-        for row in db.query(
-            "select distinct sha256, body from candidate, json_each(prompts)"
-            " join text on sha256 = json_each.value"
-        )
-    }
-    for row in db.query("select id, prompts from candidate order by id"):
-        yield row["id"], [bodies[text] for text in json.loads(row["prompts"]).values()]
+    rows = [
+        (row["id"], list(json.loads(row["prompts"]).values()))
+        for row in db.query("select id, prompts from candidate order by id")
+    ]
+    texts = bodies(db, {each for _, mine in rows for each in mine})
+    for number, mine in rows:
+        yield number, [texts[each] for each in mine]
 
 
 def _fate(row: Mapping[str, Any], acts: set[str]) -> str:
@@ -302,10 +278,6 @@ def _fate(row: Mapping[str, Any], acts: set[str]) -> str:
     if row["beam_rank"] is not None:
         return "skipped" if "skipped" in acts else "kept"
     return "dropped" if "dropped" in acts else "open"
-
-
-def _path_value(row: Mapping[str, Any]) -> float | None:
-    return _short(row["path_sum"] / row["path_count"]) if row["path_count"] else None
 
 
 def _short(value: float | None) -> float | None:

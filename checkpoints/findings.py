@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from drpo.checkpoints.facts import prompts_of
 from drpo.graph.values import ROOT
 
 
@@ -42,14 +43,10 @@ def deployed(db: Database) -> dict[str, Any] | None:
     real = found.get("real")
     stays = real is False
     candidate = ROOT if stays else found["challenger"]
-    texts = db.query(
-        "select json_each.key as name, body from candidate, json_each(prompts)"
-        " join text on sha256 = json_each.value where candidate.id = ?",
-        [candidate],
-    )
+    [row] = db.query("select prompts from candidate where id = ?", [candidate])
     return {
         "candidate": candidate,
-        "prompts": {row["name"]: row["body"] for row in texts},
+        "prompts": prompts_of(db, row["prompts"]),
         "with_examples": found["with_examples"] and not stays,
         "real": real,
     }

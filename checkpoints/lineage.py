@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from sqlite_utils import Database
 
+from drpo.checkpoints.facts import line_of
 from drpo.checkpoints.rows import dumps, query_of, selection_of, verdict_of
 from drpo.graph.errors import BadInput
-from drpo.graph.values import CANDIDATES_PER_SEARCH, Query, Verdict
+from drpo.graph.values import CANDIDATES_PER_SEARCH, Query, Verdict, folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,7 @@ class Judgement:
 
 def line(db: Database, candidate: int) -> list[Step]:
     """From the candidate to its root. Raises BadInput where there is no such candidate."""
-    # Not `union all`: in a damaged file the line may be a circle.
-    rows = db.query(
-        "with recursive line (id, parent) as (select id, parent from candidate where id = ?"
-        " union select up.id, up.parent from candidate up join line on up.id = line.parent)"
-        " select candidate.* from candidate join line using (id)",
-        [candidate],
-    )
-    found = {row["id"]: row for row in rows}
+    found = {row["id"]: row for row in line_of(db, candidate)}
     if candidate not in found:
         [(last,)] = db.execute(
             "select max(id) from candidate where id < ?", [CANDIDATES_PER_SEARCH]
@@ -84,12 +78,6 @@ def _authors(db: Database, parents: Sequence[int]) -> dict[tuple[int, int], str]
     return {(row["parent"], row["item"]): row["author"] for row in rows}
 
 
-def body(db: Database, sha256: str) -> str:
-    """A text by its hash."""
-    [row] = db.query("select body from text where sha256 = ?", [sha256])
-    return str(row["body"])
-
-
 def judgements(db: Database, candidates: Sequence[int]) -> Iterator[Judgement]:
     """Of these candidates, each in the order in which its rewriter is shown them."""
     rows = db.execute(
@@ -121,13 +109,13 @@ def queries(db: Database, ordinals: Sequence[int]) -> dict[int, Query]:
 
 
 def definitions(db: Database, ordinals: Sequence[int]) -> dict[tuple[int, str], str]:
-    """Of the aspects selected for these queries, by ordinal and name in small letters.
+    """Of the aspects selected for these queries, by ordinal and folded name.
 
     A selection without one has the pool's.
     """
     [run] = db.query("select settings from run")
     pool = json.loads(run["settings"]).get("rewards", {}).get("aspects", {})
-    known = {name.casefold(): str(text) for name, text in pool.items()}
+    known = {folded(name): str(text) for name, text in pool.items()}
     rows = db.query(
         "select selection.* from json_each(?) join selection on query = json_each.value",
         [dumps(list(ordinals))],
@@ -135,6 +123,6 @@ def definitions(db: Database, ordinals: Sequence[int]) -> dict[tuple[int, str], 
     found: dict[tuple[int, str], str] = {}
     for row in rows:
         for each in selection_of(row["aspects"], row["reason"], row["notes"]).aspects:
-            name = each.name.casefold()
+            name = folded(each.name)
             found[row["query"], name] = each.definition or known.get(name, "")
     return found

@@ -14,9 +14,11 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from drpo.checkpoints.facts import line_of, paid, path_value, prompts_of
 from drpo.checkpoints.findings import deployed, examples, findings
 from drpo.checkpoints.rows import dumps, selection_of
 from drpo.checkpoints.runs import is_owned, reading
+from drpo.graph.errors import BadInput
 from drpo.graph.values import CANDIDATES_PER_SEARCH, ROLES, ROOT
 
 KILLED = "the process ended without a word"
@@ -44,7 +46,7 @@ def levels_finished(path: Path) -> int:
 def calls_made(path: Path) -> int:
     """Calls that some model answered this run."""
     with reading(path) as db:
-        return int(db[_paid(db)].count)
+        return int(db[paid(db)].count)
 
 
 def waits_for_review(path: Path) -> bool:
@@ -66,11 +68,6 @@ def beam(path: Path) -> list[dict[str, Any]]:
     last = max((node["level"] for node in kept), default=0)
     here = [node for node in kept if node["level"] == last]
     return sorted(here, key=lambda node: node["beam_rank"])
-
-
-def _paid(db: Database) -> str:
-    """Where the calls are that this run paid for; a file of an older version has no others."""
-    return "paid" if "paid" in db.view_names() else "call"
 
 
 def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
@@ -226,24 +223,45 @@ def best(db: Database) -> dict[str, Any] | None:
     if not rows:
         return None
     row = rows[0]
-    texts = _texts(db, list(json.loads(row["prompts"]).values()))
-    # Not `union all`: in a damaged file the path may be a circle.
-    path = list(
-        db.query(
-            "with recursive path (id, parent) as (select id, parent from candidate where id = ?"
-            " union select up.id, up.parent from candidate up join path on up.id = path.parent)"
-            " select level, id as candidate, origin, reward from candidate"
-            " where id in (select id from path) order by level",
-            [row["id"]],
-        )
-    )
     return {
         "candidate": row["id"],
         "level": row["level"],
-        "prompts": _prompts(row, texts),
-        "path_value": _path_value(row),
-        "path": path,
+        "prompts": prompts_of(db, row["prompts"]),
+        "path_value": path_value(row),
+        "path": [
+            {
+                "level": step["level"],
+                "candidate": step["id"],
+                "origin": step["origin"],
+                "reward": step["reward"],
+            }
+            for step in line_of(db, row["id"])
+        ],
     }
+
+
+def chosen(db: Database) -> tuple[int, str]:
+    """The candidate that a run came to, and what it is: `deployed`, or `best` so far.
+
+    Raises BadInput for a run without a finished level.
+    """
+    named = (("deployed", deployed(db)), ("best", best(db)))
+    for name, found in named:
+        if found is not None:
+            return int(found["candidate"]), name
+    [row] = db.query("select id from run")
+    raise no_prompt(row["id"])
+
+
+def best_path(told: Mapping[str, Any]) -> list[int]:
+    """Of a run's summary: its best candidate and that one's ancestors, the root not counted."""
+    steps = told["best"]["path"] if told["best"] else ()
+    return [step["candidate"] for step in steps if step["level"]]
+
+
+def no_prompt(run_id: str) -> BadInput:
+    """What to raise for a run that has not come to one."""
+    return BadInput(f"run {run_id} has finished no level yet, so it has no prompt")
 
 
 def _calls(db: Database) -> dict[str, dict[str, int]]:
@@ -257,7 +275,7 @@ def _tokens(db: Database) -> dict[str, Any]:
     [row] = db.query(
         "select coalesce(sum(prompt_tokens), 0) as prompt,"
         " coalesce(sum(completion_tokens), 0) as completion,"
-        f" coalesce(max(tokens_estimated), 0) as estimated from {_paid(db)}"
+        f" coalesce(max(tokens_estimated), 0) as estimated from {paid(db)}"
     )
     return row | {"estimated": bool(row["estimated"])}
 
@@ -265,7 +283,7 @@ def _tokens(db: Database) -> dict[str, Any]:
 def _cost(db: Database) -> float | None:
     """US dollars; None where the price of any call is unknown."""
     [row] = db.query(
-        f"select sum(cost_usd) as cost, count(*) - count(cost_usd) as unknown from {_paid(db)}"
+        f"select sum(cost_usd) as cost, count(*) - count(cost_usd) as unknown from {paid(db)}"
     )
     return None if row["unknown"] else row["cost"] or 0.0
 
@@ -328,14 +346,10 @@ def _node(
         "origin": row["origin"],
         "prompts": _prompts(row, texts),
         "reward": row["reward"],
-        "path_value": _path_value(row),
+        "path_value": path_value(row),
         "beam_rank": row["beam_rank"],
         "decisions": actions.get(row["id"], []),
     }
-
-
-def _path_value(row: Mapping[str, Any]) -> float | None:
-    return row["path_sum"] / row["path_count"] if row["path_count"] else None
 
 
 def _prompts(row: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]:
@@ -346,12 +360,6 @@ def _prompts(row: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]
 def _named(prompts: str) -> Sequence[tuple[str, str]]:
     # A candidate has those of a rewrite, and a skip those of its parent.
     return tuple(json.loads(prompts).items())
-
-
-def _texts(db: Database, hashes: Sequence[str]) -> dict[str, str]:
-    marks = ", ".join("?" * len(hashes))
-    rows = db.query(f"select sha256, body from text where sha256 in ({marks})", hashes)
-    return {row["sha256"]: row["body"] for row in rows}
 
 
 def _prompt_texts(db: Database) -> dict[str, str]:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from sqlite_utils import Database
 
-from drpo.checkpoints.rows import query_of
+from drpo.checkpoints.facts import prompts_of
+from drpo.checkpoints.rows import dumps, query_of
 from drpo.graph.values import CANDIDATES_PER_SEARCH, Query, folded
 
 
@@ -75,12 +76,7 @@ def _judged(
 def candidate(db: Database, id_: int) -> dict[str, Any] | None:
     """Its row, with the texts of its prompts; of any of the run's searches. None without one."""
     for row in db.query("select * from candidate where id = ?", [id_]):
-        said = db.query(
-            "select json_each.key as name, body from json_each(?)"
-            " join text on sha256 = json_each.value",
-            [row["prompts"]],
-        )
-        return dict(row) | {"texts": {each["name"]: each["body"] for each in said}}
+        return dict(row) | {"texts": prompts_of(db, row["prompts"])}
     return None
 
 
@@ -104,7 +100,7 @@ def rewards_on(db: Database, path: Iterable[int]) -> dict[int, list[float | None
     rows = db.query(
         "select query, reward from verdict where candidate in (select value from json_each(?))"
         " order by query, candidate",
-        [json.dumps(list(path))],
+        [dumps(list(path))],
     )
     return _by_query(rows)
 
@@ -136,16 +132,6 @@ def nodes(db: Database) -> dict[int, Node]:
         [CANDIDATES_PER_SEARCH],
     )
     return {row["id"]: Node(**(row | {"prompts": json.loads(row["prompts"])})) for row in rows}
-
-
-def texts(db: Database) -> dict[str, str]:
-    """The prompts of these candidates, by their hashes."""
-    rows = db.query(
-        "select distinct sha256, body from candidate, json_each(prompts)"
-        " join text on sha256 = json_each.value where candidate.id < ?",
-        [CANDIDATES_PER_SEARCH],
-    )
-    return {row["sha256"]: row["body"] for row in rows}
 
 
 def queries(db: Database) -> dict[int, Query]:

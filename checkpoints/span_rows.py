@@ -80,17 +80,6 @@ class LevelRows:
     """By sha256, of the calls; None where nobody wants them."""
 
 
-def search_kinds(db: Database) -> dict[int, dict[str, Any]]:
-    """Kind, and id of the query, of each search by number; none where the run is one search."""
-    if "search" not in db.table_names():
-        return {}
-    rows = db.query(
-        "select number, kind, query.id as query from search"
-        " left join query on query.ordinal = search.query order by number"
-    )
-    return {row.pop("number"): row for row in rows}
-
-
 def levels_of(db: Database) -> list[tuple[int, int]]:
     """(search, level) of all that there is a row of."""
     given = _given(0, 0)

@@ -202,7 +202,7 @@ async def test_c6_a_fork_that_cannot_be_is_one_line(
     with pytest.raises(BadInput) as raised:
         fork(whole.path, **options)
     assert said in str(raised.value)
-    assert [*tmp_path.glob("*.sqlite*")] == [whole]
+    assert [*tmp_path.glob("*.sqlite*")] == [whole.path]
 
 
 async def test_s5_a_fork_of_a_running_file_is_whole(tmp_path: Path) -> None:

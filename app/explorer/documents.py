@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from drpo.checkpoints import details, reader
+from drpo.checkpoints.facts import searches
 from drpo.checkpoints.runs import reading, run_files
 from drpo.graph.errors import BadInput
 from drpo.insights import insights
@@ -63,7 +64,7 @@ def overview(path: Path) -> Document:
             "summary": told | {"path": path.name},
             "first_extended": extended,
             "width": settings["search"]["width"],
-            "searches": details.searches(db),
+            "searches": searches(db),
             "arms": details.arms(db),
             "tree": details.branches(db),
             "levels": details.levels(db),

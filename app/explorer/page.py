@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+
+from drpo.checkpoints.rows import dumps
+from drpo.graph.values import CANDIDATES_PER_SEARCH
 
 SCRIPTS = (
     "dom",
@@ -29,13 +32,13 @@ _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _IN_HTML = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 
-def page(data: object, packed: str = "", *, served: bool = False) -> str:
+def page(data: Mapping[str, object], packed: str = "", *, served: bool = False) -> str:
     """The HTML; `packed` are documents in base64, which nothing in HTML can mistake."""
     parts = {
         "policy": policy(served=served),
         "style": _read("page.css"),
         "script": _script(),
-        "documents": embedded(data),
+        "documents": embedded({"per_search": CANDIDATES_PER_SEARCH} | dict(data)),
         "packed": packed,
     }
     # All at once: what one part says is not looked into for places of others.
@@ -44,7 +47,7 @@ def page(data: object, packed: str = "", *, served: bool = False) -> str:
 
 def embedded(data: object) -> str:
     """JSON that may stand in a script element of HTML: no sign of it ends or begins anything."""
-    said = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    said = dumps(data)
     # A lone surrogate is in no text of UTF-8.
     return said.translate(_IN_HTML).encode("utf-8", "replace").decode()
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from drpo.checkpoints.details import Details
+from drpo.checkpoints.rows import dumps
 from drpo.checkpoints.runs import reading
 from drpo.explorer import documents
 from drpo.explorer.page import page
@@ -29,9 +29,8 @@ class _Packed:
         self._end = 0
 
     def add(self, document: object) -> tuple[int, int]:
-        said = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         # Without a time in it, the same run makes the same file.
-        packed = gzip.compress(said.encode("utf-8", "replace"), mtime=0)
+        packed = gzip.compress(dumps(document).encode("utf-8", "replace"), mtime=0)
         part = base64.b64encode(packed).decode()
         begin, self._end = self._end, self._end + len(part)
         self._parts.append(part)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
+from drpo.checkpoints.rows import dumps
 from drpo.checkpoints.runs import END, is_file, is_owned
 from drpo.explorer import documents
 from drpo.explorer.page import page, policy
@@ -100,7 +100,7 @@ class Viewed:
         kept = self._kept.pop(request.path, None)
         if kept is None or kept[0] != stamp:
             made = await asyncio.to_thread(making)
-            kept = (stamp, json.dumps(made, ensure_ascii=False, allow_nan=False).encode())
+            kept = (stamp, dumps(made).encode())
         self._kept[request.path] = kept
         while len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]

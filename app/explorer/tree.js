@@ -1,7 +1,7 @@
 // The tree on a canvas: drawn in one go, so that thousands of candidates are no elements of the
 // page. Knows where they stand (layout.js) and what was chosen; tells what is pointed at.
 
-const PER_SEARCH = 1000000;
+const PER_SEARCH = EMBEDDED.per_search;
 const SHADES = 64;
 // Cividis: seen alike by people who tell colours apart differently, and light to dark in grey.
 const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74",

@@ -17,7 +17,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from drpo.checkpoints.span_rows import LevelRows, levels_of, rows_of_level, search_kinds
+from drpo.checkpoints.facts import searches
+from drpo.checkpoints.span_rows import LevelRows, levels_of, rows_of_level
 from drpo.graph.values import CANDIDATES_PER_SEARCH
 from drpo.tracing import conventions as names
 from drpo.wording import plain, shortened
@@ -81,8 +82,8 @@ def trace_id(run_id: str) -> int:
 def units(db: Database) -> list[Unit]:
     """Of all that the run has, in the order in which it came to be; the run itself is the last."""
     found = [Unit(*place) for place in levels_of(db)]
-    searches = [Unit(number, WHOLE) for number in search_kinds(db)]
-    return [*found, *searches, RUN]
+    wholes = [Unit(row["number"], WHOLE) for row in searches(db)]
+    return [*found, *wholes, RUN]
 
 
 def settled(db: Database) -> list[Unit]:
@@ -102,7 +103,7 @@ class Trace:
         self._db = db
         self._row = next(db.query("select * from run"))
         self._texts = texts
-        self._kinds = search_kinds(db)
+        self._kinds = {row["number"]: row for row in searches(db)}
         self.id = trace_id(self._row["id"])
 
     def spans(self, unit: Unit) -> list[Span]:
