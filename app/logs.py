@@ -134,15 +134,15 @@ class _File(RotatingFileHandler):
         super().__init__(path, maxBytes=LARGEST, backupCount=1, encoding="utf-8", delay=True)
         self._over = False
 
+    def emit(self, record: LogRecord) -> None:
+        """Nothing once it is closed: whoever comes late would open the file again, for ever."""
+        if not self._over:
+            super().emit(record)
+
     def close(self) -> None:
         """For good."""
         self._over = True
         super().close()
-
-    def emit(self, record: LogRecord) -> None:
-        """Nothing after the end: a thread that is late would open the file again, and leave it."""
-        if not self._over:
-            super().emit(record)
 
     def _open(self) -> IO[Any]:  # type: ignore[override]  # any text file will do
         def private(name: str, flags: int) -> int:

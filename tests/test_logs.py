@@ -136,6 +136,15 @@ def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+def test_who_comes_late_writes_nothing(tmp_path: Path) -> None:
+    """The file stays closed."""
+    path = tmp_path / "run.sqlite"
+    with run_log("run", path) as log:
+        log("begun")
+    log("late")
+    assert [each["event"] for each in events(path)] == ["begun"]
+
+
 def test_i4_a_line_is_one_line_of_plain_text(tmp_path: Path) -> None:
     """Also what -v shows; what is long is cut."""
     said: list[str] = []
@@ -155,14 +164,3 @@ def test_i7_no_key_is_in_a_line(tmp_path: Path) -> None:
     assert "s3cret" not in text
     assert "other" not in text
     assert "[key]" in text
-
-
-def test_a_line_after_the_end_opens_no_file(tmp_path: Path) -> None:
-    """A thread that is late says nothing any more."""
-    path = tmp_path / "run.sqlite"
-    with run_log("run", path) as log:
-        log("begun")
-    [file] = log_files(path)[:1]
-    before = file.read_bytes()
-    log("said", what="too late")
-    assert file.read_bytes() == before
