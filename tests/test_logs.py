@@ -164,14 +164,3 @@ def test_i7_no_key_is_in_a_line(tmp_path: Path) -> None:
     assert "s3cret" not in text
     assert "other" not in text
     assert "[key]" in text
-
-
-def test_a_line_after_the_end_opens_no_file(tmp_path: Path) -> None:
-    """A thread that is late says nothing any more."""
-    path = tmp_path / "run.sqlite"
-    with run_log("run", path) as log:
-        log("begun")
-    [file] = log_files(path)[:1]
-    before = file.read_bytes()
-    log("said", what="too late")
-    assert file.read_bytes() == before
