@@ -41,8 +41,8 @@ def _say_run(say: Page, run: Mapping[str, Any], low: float) -> None:
         say()
         return
     say(
-        f"{run['verdicts']:,} verdicts on {run['candidates']:,} candidates and "
-        f"{run['queries']:,} queries{_others(run)}."
+        f"{counted(run['verdicts'], 'verdict')} on {counted(run['candidates'], 'candidate')} and "
+        f"{counted(run['queries'], 'query')}{_others(run)}."
     )
     for each in run["unscored"]:
         why = shortened(each["reason"], LONGEST)
@@ -112,9 +112,10 @@ def _say_weakness(say: Page, aspect: Mapping[str, Any]) -> None:
         say(f"{of}: {shortened(group['text'], LONGEST)}", indent=2)
     if answered is None:
         return
+    brought = ". Of what they brought, nearest to it in words:" if answered["instructions"] else "."
     say(
-        f"Low in {counted(answered['parents'], 'parent')}, whose {answered['children']} rewrites "
-        f"scored {_before_after(answered)}. Of what they brought, nearest to it in words:",
+        f"Low in {counted(answered['parents'], 'parent')}; of the "
+        f"{counted(answered['children'], 'rewrite')}: {_before_after(answered)}{brought}",
         indent=2,
     )
     for each in answered["instructions"]:
@@ -129,7 +130,7 @@ def _say_weakness(say: Page, aspect: Mapping[str, Any]) -> None:
 
 def _before_after(figures: Mapping[str, Any]) -> str:
     if not figures["scored"]:
-        return "nothing: their queries were not judged by it"
+        return "not judged by it, since their queries have other aspects"
     return f"{scored(figures['before'])} -> {scored(figures['after'])} ({figures['scored']} judged)"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drpo.page import Page
-from drpo.wording import one_line, scored, shortened
+from drpo.wording import counted, one_line, scored, shortened
 
 MOST_SHOWN = 3
 """Scores below a sentence."""
@@ -45,8 +45,8 @@ def _counts(sentences: Sequence[Mapping[str, Any]]) -> str:
     root = sum(each["origin"] == "root" for each in sentences)
     rest = len(sentences) - matched - seen - root
     return (
-        f"{len(sentences)} sentences: {matched} with evidence, {seen} that no low score is "
-        f"about, {root} of the root, {rest} without any."
+        f"{counted(len(sentences), 'sentence')}: {matched} with evidence, {seen} that no low score "
+        f"is about, {root} of the root, {rest} without any."
     )
 
 

@@ -145,6 +145,15 @@ def test_a_full_disk_costs_the_lines_alone(tmp_path: Path) -> None:
         log("begun")
 
 
+def test_who_comes_late_writes_nothing(tmp_path: Path) -> None:
+    """The file stays closed."""
+    path = tmp_path / "run.sqlite"
+    with run_log("run", path) as log:
+        log("begun")
+    log("late")
+    assert [each["event"] for each in events(path)] == ["begun"]
+
+
 def test_i4_a_line_is_one_line_of_plain_text(tmp_path: Path) -> None:
     """Also what -v shows; what is long is cut."""
     said: list[str] = []
