@@ -25,6 +25,9 @@ ATTACK = (
     " onfocus=alert(3)><details open ontoggle=alert(4)><template><plaintext>"
 )
 CHOSEN = "document.querySelector('#details h1')?.textContent"
+DETAILS = "document.getElementById('details').innerText"
+PANEL = "document.getElementById('panel').innerText"
+LOST = "document.getElementById('lost').textContent"
 CANDIDATES = "Number(document.getElementById('canvas').dataset.candidates)"
 MOST_ELEMENTS = 3000
 
@@ -185,6 +188,121 @@ async def test_keys_search_help_and_turn_the_light(run: Path, tmp_path: Path) ->
         await page.run("document.activeElement.blur()")
         await page.press("t")
         assert {before, await page.run(theme)} == {"light", "dark"}
+
+
+@asynccontextmanager
+async def served(folder: Path, place: str = "") -> AsyncIterator[Page]:
+    """The page over a folder of runs, drawn."""
+    async with (
+        listening(Viewed(folder).application(), "127.0.0.1", 0) as url,
+        chromium() as page,
+    ):
+        await page.open(f"{url}/#{place}")
+        await page.until(CANDIDATES)
+        yield page
+        assert page.errors == []
+
+
+async def test_another_run_brings_nothing_of_the_one_before(run: Path, tmp_path: Path) -> None:
+    """Neither its tab nor its candidate stays behind the header of the other."""
+    (tmp_path / run.name).write_bytes(run.read_bytes())
+    other = drpo.optimize_blocking("experiment=smoke", runs=tmp_path).path
+    async with served(tmp_path, f"{run.stem}/why") as page:
+        await page.until(f"{PANEL}.includes('Why each sentence')")
+        await page.run(f"location.hash = '#{other.stem}/1'")
+        await page.until(f"{CHOSEN} === 'Candidate 1'")
+        name = await page.run("document.querySelector('#run-name code').textContent")
+        assert name == other.stem[:8]
+        assert await page.run(PANEL) == ""
+        assert not await page.run("document.getElementById('tree').hidden")
+
+
+@pytest.mark.parametrize("name", ["ffffffff/3", "dead/why", "__proto__/1", "%"])
+async def test_a_link_to_no_run_says_so(run: Path, tmp_path: Path, name: str) -> None:
+    """Instead of another run; the runs that are there can be chosen."""
+    async with reported(run, tmp_path) as page:
+        await page.run(f"location.hash = '#{name}'")
+        await page.until(f"{PANEL}.includes('No such run')")
+        await page.run("document.querySelector('#panel a').click()")
+        await page.until("!document.getElementById('tree').hidden")
+        assert await page.run(PANEL) == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [("99", "no candidate 99"), ("constructor", "nothing named “constructor”")]
+)
+async def test_a_link_to_nothing_in_a_run_says_so(
+    run: Path, tmp_path: Path, place: str, said: str
+) -> None:
+    """Where the candidate would be."""
+    async with reported(run, tmp_path, f"{run.stem}/{place}") as page:
+        await page.until(f"{DETAILS}.includes('{said}')")
+        await page.press("Escape")
+        await page.until("document.getElementById('details').hidden")
+
+
+async def test_a_run_that_is_gone_and_comes_back_is_said(run: Path, tmp_path: Path) -> None:
+    """The list of runs is the folder's, and the note goes with its cause."""
+    file = tmp_path / run.name
+    file.write_bytes(run.read_bytes())
+    async with served(tmp_path) as page:
+        file.unlink()
+        await page.until(f"{LOST} === 'this run is no longer there'")
+        assert await page.run("document.querySelectorAll('#runs a').length") == 0
+        file.write_bytes(run.read_bytes())
+        await page.until(f"{LOST} === ''")
+        assert await page.run("document.querySelectorAll('#runs a').length") == 1
+
+
+async def test_a_server_that_answers_again_is_believed(run: Path, tmp_path: Path) -> None:
+    """That it does not answer is said until it does."""
+    async with reported(run, tmp_path) as page:
+        assert await page.run(LOST) == ""
+    async with chromium() as page:
+        async with listening(Viewed(run.parent).application(), "127.0.0.1", 0) as url:
+            await page.open(url)
+            await page.until(CANDIDATES)
+        await page.until(f"{LOST} === 'the server does not answer'")
+        port = int(url.rsplit(":", 1)[1])
+        async with listening(Viewed(run.parent).application(), "127.0.0.1", port):
+            await page.until(f"{LOST} === ''")
+
+
+async def test_keys_of_the_tree_are_none_elsewhere(run: Path, tmp_path: Path) -> None:
+    """The picture is as it was when the tree is seen again."""
+    picture = "document.getElementById('canvas').toDataURL()"
+    async with reported(run, tmp_path, f"{run.stem}/tree") as page:
+        await page.until("performance.getEntriesByName('drawn').length")
+        before = await page.run(picture)
+        await page.press("2")
+        await page.until(f"{PANEL}.includes('Levels')")
+        for key in "+++---0-":
+            await page.press(key)
+        await page.press("1")
+        await page.until(f"{picture} === '{before}'")
+
+
+async def test_two_keys_at_once_are_both_done(run: Path, tmp_path: Path) -> None:
+    """`1` opens the tree though `b` changes the link before it is followed."""
+    press = "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '%s', bubbles: true}))"
+    async with reported(run, tmp_path, f"{run.stem}/why") as page:
+        await page.until(f"{PANEL}.includes('Why each sentence')")
+        await page.run(";".join(press % key for key in "1b"))
+        await page.until(CHOSEN)
+        assert not await page.run("document.getElementById('tree').hidden")
+
+
+async def test_why_of_a_run_that_goes_on_is_made_anew_when_asked(tmp_path: Path) -> None:
+    """Until then it says that it is of before."""
+    with pytest.raises(drpo.RunPaused):
+        drpo.optimize_blocking("experiment=smoke", "search.review=true", runs=tmp_path)
+    async with served(tmp_path) as page:
+        await page.press("4")
+        await page.until(f"{PANEL}.includes('Weaknesses')")
+        await drpo.resume(runs=tmp_path)
+        await page.until("document.querySelector('#panel .stale')")
+        await page.run("document.querySelector('#panel .stale').click()")
+        await page.until("!document.querySelector('#panel .stale')")
 
 
 async def test_only_the_open_candidate_is_in_the_page(run: Path, tmp_path: Path) -> None:

@@ -37,7 +37,11 @@ function detailsHead(one, run) {
     el("span", { class: "tag" }, one.author ? "by a person" : origin(one)),
     el("span", { class: fate === "dropped" || fate === "open" ? "tag" : "tag on" }, fates[fate] ?? fate),
     run.tree.returned.includes(one.candidate) && el("span", { class: "tag on" }, "★ returned"),
-    el("button", { class: "quiet close", title: "Close (Esc)", "aria-label": "Close", "data-do": "close" }, "×"));
+    closeButton());
+}
+
+function closeButton() {
+  return el("button", { class: "quiet close", title: "Close (Esc)", "aria-label": "Close", "data-do": "close" }, "×");
 }
 
 function origin(one) {
