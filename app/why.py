@@ -36,8 +36,8 @@ def why(path: Path, candidate: int | None = None) -> dict[str, Any]:
     Raises BadInput for a run without a prompt, and for a candidate that it does not have.
     """
     with reading(path) as db:
-        [row] = db.query("select id from run")
-        chosen, by = _chosen(db, row["id"]) if candidate is None else (candidate, "asked for")
+        [row] = db.query("select * from run")
+        chosen, by = _chosen(db, row) if candidate is None else (candidate, "asked for")
         line = _Line(db, lineage.line(db, chosen))
         newest = line.steps[0]
         return {
@@ -70,14 +70,17 @@ def unfounded(told: Mapping[str, Any]) -> list[Unfounded]:
     ]
 
 
-def _chosen(db: Database, run_id: str) -> tuple[int, str]:
-    """Whose prompt it is about, and what that is."""
+def _chosen(db: Database, row: Mapping[str, Any]) -> tuple[int, str]:
+    """Whose prompt it is about, and what that is; `row` is the run's."""
+    # A file of an older version has no kind.
+    if row.get("kind") == "examples":
+        raise BadInput(f"run {row['id']} optimized examples, and no prompt")
     found = deployed(db)
     if found is not None:
         return int(found["candidate"]), "deployed"
     found = best(db)
     if found is None:
-        raise BadInput(f"run {run_id} has finished no level yet, so it has no prompt")
+        raise BadInput(f"run {row['id']} has finished no level yet, so it has no prompt")
     return int(found["candidate"]), "best"
 
 

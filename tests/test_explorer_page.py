@@ -11,6 +11,7 @@ import pytest
 from chromium import EXECUTABLE, Page, chromium
 
 import drpo
+from drpo.checkpoints import reader
 from drpo.explorer.report import report
 from drpo.explorer.server import Viewed
 from drpo.loopback import listening
@@ -305,6 +306,62 @@ async def test_why_of_a_run_that_goes_on_is_made_anew_when_asked(tmp_path: Path)
         await page.until("!document.querySelector('#panel .stale')")
 
 
+async def test_a_run_of_examples_shows_theirs(tmp_path: Path) -> None:
+    """The first of its searches, and that there is no prompt to tell of."""
+    words = (
+        "task=examples",
+        "examples.path=builtin:seeds",
+        "examples.limit=2",
+        "examples.rounds=1",
+    )
+    path = drpo.optimize_blocking(*words, runs=tmp_path).path
+    async with reported(path, tmp_path, f"{path.stem}/tree") as page:
+        assert await page.run("document.getElementById('searches').selectedIndex") == 0
+        await page.press("2")
+        await page.until("document.querySelectorAll('#panel tbody tr').length")
+        await page.press("3")
+        await page.until(f"{PANEL}.includes('optimized examples, and no prompt')")
+        await page.press("b")
+        await page.until(CHOSEN)
+        assert "Not found" not in await page.run(CHOSEN)
+
+
+async def test_the_prompt_to_use_is_marked(tmp_path: Path) -> None:
+    """Which is what an alignment chose, whatever its search returned."""
+    words = ("search=greedy", "search.levels=2", "data.limit=40", "examples.limit=2")
+    path = drpo.align_blocking(*words, runs=tmp_path).path
+    used = reader.summary(path)["deployed"]["candidate"]
+    async with reported(path, tmp_path, f"{path.stem}/tree") as page:
+        legend = await page.run("document.getElementById('legend').innerText")
+        assert "★ prompt to use" in legend
+        await page.press("b")
+        await page.until(f"{CHOSEN} === 'Candidate {used}'")
+        assert "★ prompt to use" in await page.run(DETAILS)
+
+
+async def test_nothing_of_the_bar_lies_under_another(run: Path, tmp_path: Path) -> None:
+    """In a narrow window too."""
+    boxes = (
+        "[...document.querySelectorAll('#bar > *, #tabs > *, #search')]"
+        ".filter((each) => each.id !== 'tabs' && !each.matches('.search'))"
+        ".map((each) => each.getBoundingClientRect()).filter((box) => box.width)"
+    )
+    apart = (
+        "(a, b) => a.right <= b.left + 1 || b.right <= a.left + 1"
+        " || a.bottom <= b.top + 1 || b.bottom <= a.top + 1"
+    )
+    file = tmp_path / "report.html"
+    file.write_text(report(run), encoding="utf-8")
+    for width in (400, 700, 950):
+        async with chromium(width, 600) as page:
+            await page.open(file.as_uri())
+            await page.until(CANDIDATES)
+            script = (
+                f"{boxes}.every((a, at, all) => all.slice(at + 1).every((b) => ({apart})(a, b)))"
+            )
+            assert await page.run(script), width
+
+
 async def test_only_the_open_candidate_is_in_the_page(run: Path, tmp_path: Path) -> None:
     """However many there are and have been open."""
     async with reported(run, tmp_path) as page:
@@ -321,6 +378,9 @@ async def test_a_server_with_a_token_is_asked_with_it(run: Path) -> None:
         await page.open(url)
         await page.until("document.querySelector('#help input')")
         assert not await page.run(CANDIDATES)
+        await page.write("a-wrong-one-of-24-letters")
+        await page.press("Enter")
+        await page.until("document.querySelector('#help .wrong')")
         await page.write(token)
         await page.press("Enter")
         await page.until(CANDIDATES)

@@ -36,7 +36,7 @@ function detailsHead(one, run) {
     !arm && el("span", { class: "tag" }, `level ${one.level}`),
     el("span", { class: "tag" }, one.author ? "by a person" : origin(one)),
     el("span", { class: fate === "dropped" || fate === "open" ? "tag" : "tag on" }, fates[fate] ?? fate),
-    run.tree.returned.includes(one.candidate) && el("span", { class: "tag on" }, "★ returned"),
+    starsOf(run).filter(({ id }) => id === one.candidate).map(({ sign, said }) => el("span", { class: "tag on" }, `${sign} ${said}`)),
     closeButton());
 }
 

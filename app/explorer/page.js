@@ -6,7 +6,7 @@ const TABS = { tree: "Tree", levels: "Levels", why: "Why", insights: "Insights",
 // `opened` is whether the tab shows what it is to show of this run.
 const state = { run: null, search: null, tab: "tree", opened: false, candidate: null, runs: { runs: [], unreadable: [] } };
 const KEYS = [["← →", "parent, best child"], ["↑ ↓", "next in the level"], ["Enter", "read the candidate"],
-  ["b", "the returned or best candidate"], ["/", "search prompts, or #12"], ["Esc", "close"],
+  ["b", "the prompt to use, or the best candidate"], ["/", "search prompts, or #12"], ["Esc", "close"],
   ["+ − 0", "closer, further away, all of it"], ["1 … 5", "tree, levels, why, insights, run"],
   ["r", "runs"], ["t", "light or dark"], ["?", "these keys"]];
 
