@@ -111,7 +111,7 @@ def _read(side: Side, *, of_path: bool) -> _Read:
     named = told["deployed"] or told["best"]
     found = side.candidate if side.candidate is not None or not named else named["candidate"]
     if found is None:
-        raise no_prompt(told["run_id"])
+        raise no_prompt(told["run_id"], told["kind"])
     with reading(side.path) as db:
         row = scores.candidate(db, found)
         if row is None:

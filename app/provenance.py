@@ -101,13 +101,8 @@ def artifact_with(
     """
     told = summary(path, with_tree=False)
     best = told["best"]
-    if told["kind"] == "examples":
-        raise BadInput(
-            f"run {told['run_id']} optimized examples, and no prompt: "
-            f"`drpo align retrieval.path={path}` finds one for them"
-        )
     if best is None:
-        raise no_prompt(told["run_id"])
+        raise no_prompt(told["run_id"], told["kind"])
     with reading(path) as db:
         row = next(db.query("select * from run"))
         data = hashlib.sha256()

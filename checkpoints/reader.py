@@ -249,8 +249,9 @@ def chosen(db: Database) -> tuple[int, str]:
     for name, found in named:
         if found is not None:
             return int(found["candidate"]), name
-    [row] = db.query("select id from run")
-    raise no_prompt(row["id"])
+    [row] = db.query("select * from run")
+    # A file of an older version has no kind.
+    raise no_prompt(row["id"], row.get("kind", "search"))
 
 
 def best_path(told: Mapping[str, Any]) -> list[int]:
@@ -259,8 +260,13 @@ def best_path(told: Mapping[str, Any]) -> list[int]:
     return [step["candidate"] for step in steps if step["level"]]
 
 
-def no_prompt(run_id: str) -> BadInput:
-    """What to raise for a run that has not come to one."""
+def no_prompt(run_id: str, kind: str) -> BadInput:
+    """What to raise for a run that has not come to one, or never will."""
+    if kind == "examples":
+        return BadInput(
+            f"run {run_id} optimized examples, and no prompt: "
+            "`drpo align retrieval.path=RUN.sqlite` finds one for them"
+        )
     return BadInput(f"run {run_id} has finished no level yet, so it has no prompt")
 
 

@@ -11,6 +11,7 @@ import pytest
 from chromium import EXECUTABLE, Page, chromium
 
 import drpo
+from drpo.checkpoints import reader
 from drpo.explorer.report import report
 from drpo.explorer.server import Viewed
 from drpo.loopback import listening
@@ -25,6 +26,9 @@ ATTACK = (
     " onfocus=alert(3)><details open ontoggle=alert(4)><template><plaintext>"
 )
 CHOSEN = "document.querySelector('#details h1')?.textContent"
+DETAILS = "document.getElementById('details').innerText"
+PANEL = "document.getElementById('panel').innerText"
+LOST = "document.getElementById('lost').textContent"
 CANDIDATES = "Number(document.getElementById('canvas').dataset.candidates)"
 MOST_ELEMENTS = 3000
 
@@ -187,6 +191,177 @@ async def test_keys_search_help_and_turn_the_light(run: Path, tmp_path: Path) ->
         assert {before, await page.run(theme)} == {"light", "dark"}
 
 
+@asynccontextmanager
+async def served(folder: Path, place: str = "") -> AsyncIterator[Page]:
+    """The page over a folder of runs, drawn."""
+    async with (
+        listening(Viewed(folder).application(), "127.0.0.1", 0) as url,
+        chromium() as page,
+    ):
+        await page.open(f"{url}/#{place}")
+        await page.until(CANDIDATES)
+        yield page
+        assert page.errors == []
+
+
+async def test_another_run_brings_nothing_of_the_one_before(run: Path, tmp_path: Path) -> None:
+    """Neither its tab nor its candidate stays behind the header of the other."""
+    (tmp_path / run.name).write_bytes(run.read_bytes())
+    other = drpo.optimize_blocking("experiment=smoke", runs=tmp_path).path
+    async with served(tmp_path, f"{run.stem}/why") as page:
+        await page.until(f"{PANEL}.includes('Why each sentence')")
+        await page.run(f"location.hash = '#{other.stem}/1'")
+        await page.until(f"{CHOSEN} === 'Candidate 1'")
+        name = await page.run("document.querySelector('#run-name code').textContent")
+        assert name == other.stem[:8]
+        assert await page.run(PANEL) == ""
+        assert not await page.run("document.getElementById('tree').hidden")
+
+
+@pytest.mark.parametrize("name", ["ffffffff/3", "dead/why", "__proto__/1", "%"])
+async def test_a_link_to_no_run_says_so(run: Path, tmp_path: Path, name: str) -> None:
+    """Instead of another run; the runs that are there can be chosen."""
+    async with reported(run, tmp_path) as page:
+        await page.run(f"location.hash = '#{name}'")
+        await page.until(f"{PANEL}.includes('No such run')")
+        await page.run("document.querySelector('#panel a').click()")
+        await page.until("!document.getElementById('tree').hidden")
+        assert await page.run(PANEL) == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [("99", "no candidate 99"), ("constructor", "nothing named “constructor”")]
+)
+async def test_a_link_to_nothing_in_a_run_says_so(
+    run: Path, tmp_path: Path, place: str, said: str
+) -> None:
+    """Where the candidate would be."""
+    async with reported(run, tmp_path, f"{run.stem}/{place}") as page:
+        await page.until(f"{DETAILS}.includes('{said}')")
+        await page.press("Escape")
+        await page.until("document.getElementById('details').hidden")
+
+
+async def test_a_run_that_is_gone_and_comes_back_is_said(run: Path, tmp_path: Path) -> None:
+    """The list of runs is the folder's, and the note goes with its cause."""
+    file = tmp_path / run.name
+    file.write_bytes(run.read_bytes())
+    async with served(tmp_path) as page:
+        file.unlink()
+        await page.until(f"{LOST} === 'this run is no longer there'")
+        assert await page.run("document.querySelectorAll('#runs a').length") == 0
+        file.write_bytes(run.read_bytes())
+        await page.until(f"{LOST} === ''")
+        assert await page.run("document.querySelectorAll('#runs a').length") == 1
+
+
+async def test_a_server_that_answers_again_is_believed(run: Path, tmp_path: Path) -> None:
+    """That it does not answer is said until it does."""
+    async with reported(run, tmp_path) as page:
+        assert await page.run(LOST) == ""
+    async with chromium() as page:
+        async with listening(Viewed(run.parent).application(), "127.0.0.1", 0) as url:
+            await page.open(url)
+            await page.until(CANDIDATES)
+        await page.until(f"{LOST} === 'the server does not answer'")
+        port = int(url.rsplit(":", 1)[1])
+        async with listening(Viewed(run.parent).application(), "127.0.0.1", port):
+            await page.until(f"{LOST} === ''")
+
+
+async def test_keys_of_the_tree_are_none_elsewhere(run: Path, tmp_path: Path) -> None:
+    """The picture is as it was when the tree is seen again."""
+    picture = "document.getElementById('canvas').toDataURL()"
+    async with reported(run, tmp_path, f"{run.stem}/tree") as page:
+        await page.until("performance.getEntriesByName('drawn').length")
+        before = await page.run(picture)
+        await page.press("2")
+        await page.until(f"{PANEL}.includes('Levels')")
+        for key in "+++---0-":
+            await page.press(key)
+        await page.press("1")
+        await page.until(f"{picture} === '{before}'")
+
+
+async def test_two_keys_at_once_are_both_done(run: Path, tmp_path: Path) -> None:
+    """`1` opens the tree though `b` changes the link before it is followed."""
+    press = "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '%s', bubbles: true}))"
+    async with reported(run, tmp_path, f"{run.stem}/why") as page:
+        await page.until(f"{PANEL}.includes('Why each sentence')")
+        await page.run(";".join(press % key for key in "1b"))
+        await page.until(CHOSEN)
+        assert not await page.run("document.getElementById('tree').hidden")
+
+
+async def test_why_of_a_run_that_goes_on_is_made_anew_when_asked(tmp_path: Path) -> None:
+    """Until then it says that it is of before."""
+    with pytest.raises(drpo.RunPaused):
+        drpo.optimize_blocking("experiment=smoke", "search.review=true", runs=tmp_path)
+    async with served(tmp_path) as page:
+        await page.press("4")
+        await page.until(f"{PANEL}.includes('Weaknesses')")
+        await drpo.resume(runs=tmp_path)
+        await page.until("document.querySelector('#panel .stale')")
+        await page.run("document.querySelector('#panel .stale').click()")
+        await page.until("!document.querySelector('#panel .stale')")
+
+
+async def test_a_run_of_examples_shows_theirs(tmp_path: Path) -> None:
+    """The first of its searches, and that there is no prompt to tell of."""
+    words = (
+        "task=examples",
+        "examples.path=builtin:seeds",
+        "examples.limit=2",
+        "examples.rounds=1",
+    )
+    path = drpo.optimize_blocking(*words, runs=tmp_path).path
+    async with reported(path, tmp_path, f"{path.stem}/tree") as page:
+        assert await page.run("document.getElementById('searches').selectedIndex") == 0
+        await page.press("2")
+        await page.until("document.querySelectorAll('#panel tbody tr').length")
+        await page.press("3")
+        await page.until(f"{PANEL}.includes('optimized examples, and no prompt')")
+        await page.press("b")
+        await page.until(CHOSEN)
+        assert "Not found" not in await page.run(CHOSEN)
+
+
+async def test_the_prompt_to_use_is_marked(tmp_path: Path) -> None:
+    """Which is what an alignment chose, whatever its search returned."""
+    words = ("search=greedy", "search.levels=2", "data.limit=40", "examples.limit=2")
+    path = drpo.align_blocking(*words, runs=tmp_path).path
+    used = reader.summary(path)["deployed"]["candidate"]
+    async with reported(path, tmp_path, f"{path.stem}/tree") as page:
+        legend = await page.run("document.getElementById('legend').innerText")
+        assert "★ prompt to use" in legend
+        await page.press("b")
+        await page.until(f"{CHOSEN} === 'Candidate {used}'")
+        assert "★ prompt to use" in await page.run(DETAILS)
+
+
+async def test_nothing_of_the_bar_lies_under_another(run: Path, tmp_path: Path) -> None:
+    """In a narrow window too."""
+    boxes = (
+        "[...document.querySelectorAll('#bar > *, #tabs > *, #search')]"
+        ".filter((each) => each.id !== 'tabs' && !each.matches('.search'))"
+        ".map((each) => each.getBoundingClientRect()).filter((box) => box.width)"
+    )
+    apart = (
+        "(a, b) => a.right <= b.left + 1 || b.right <= a.left + 1"
+        " || a.bottom <= b.top + 1 || b.bottom <= a.top + 1"
+    )
+    file = tmp_path / "report.html"
+    file.write_text(report(run), encoding="utf-8")
+    for width in (400, 700, 950):
+        async with chromium(width, 600) as page:
+            await page.open(file.as_uri())
+            await page.until(CANDIDATES)
+            script = (
+                f"{boxes}.every((a, at, all) => all.slice(at + 1).every((b) => ({apart})(a, b)))"
+            )
+            assert await page.run(script), width
+
+
 async def test_only_the_open_candidate_is_in_the_page(run: Path, tmp_path: Path) -> None:
     """However many there are and have been open."""
     async with reported(run, tmp_path) as page:
@@ -203,6 +378,9 @@ async def test_a_server_with_a_token_is_asked_with_it(run: Path) -> None:
         await page.open(url)
         await page.until("document.querySelector('#help input')")
         assert not await page.run(CANDIDATES)
+        await page.write("a-wrong-one-of-24-letters")
+        await page.press("Enter")
+        await page.until("document.querySelector('#help .wrong')")
         await page.write(token)
         await page.press("Enter")
         await page.until(CANDIDATES)

@@ -36,8 +36,12 @@ function detailsHead(one, run) {
     !arm && el("span", { class: "tag" }, `level ${one.level}`),
     el("span", { class: "tag" }, one.author ? "by a person" : origin(one)),
     el("span", { class: fate === "dropped" || fate === "open" ? "tag" : "tag on" }, fates[fate] ?? fate),
-    run.tree.returned.includes(one.candidate) && el("span", { class: "tag on" }, "★ returned"),
-    el("button", { class: "quiet close", title: "Close (Esc)", "aria-label": "Close", "data-do": "close" }, "×"));
+    starsOf(run).filter(({ id }) => id === one.candidate).map(({ sign, said }) => el("span", { class: "tag on" }, `${sign} ${said}`)),
+    closeButton());
+}
+
+function closeButton() {
+  return el("button", { class: "quiet close", title: "Close (Esc)", "aria-label": "Close", "data-do": "close" }, "×");
 }
 
 function origin(one) {

@@ -2,57 +2,94 @@
 
 const POLL_MS = 2000;
 const HIDDEN_MS = 10000;
-const FOUND_SHOWN = 60;
 const TABS = { tree: "Tree", levels: "Levels", why: "Why", insights: "Insights", run: "Run" };
-const state = { run: null, search: 0, tab: "tree", candidate: null, runs: { runs: [], unreadable: [] } };
+// `opened` is whether the tab shows what it is to show of this run.
+const state = { run: null, search: null, tab: "tree", opened: false, candidate: null, runs: { runs: [], unreadable: [] } };
 const KEYS = [["← →", "parent, best child"], ["↑ ↓", "next in the level"], ["Enter", "read the candidate"],
-  ["b", "the returned or best candidate"], ["/", "search prompts, or #12"], ["Esc", "close"],
+  ["b", "the prompt to use, or the best candidate"], ["/", "search prompts, or #12"], ["Esc", "close"],
   ["+ − 0", "closer, further away, all of it"], ["1 … 5", "tree, levels, why, insights, run"],
   ["r", "runs"], ["t", "light or dark"], ["?", "these keys"]];
 
 const tree = new Tree($("canvas"), { pick: (id) => go(id), point });
 
 // Links: #RUN, #RUN/CANDIDATE, #RUN/TAB; the beginning of a run's id is enough.
-function read() {
-  const [run = "", place = ""] = location.hash.slice(1).split("/").map(decodeURIComponent);
+function read(address) {
+  const [run = "", place = ""] = new URL(address).hash.slice(1).split("/").map(decoded);
   return { run, place };
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 function go(place) {
   const hash = `#${encodeURIComponent(state.run.run)}${place === null ? "" : `/${place}`}`;
-  if (location.hash === hash) follow();
+  if (location.hash === hash) follow().catch(failed);
   else location.hash = hash;
 }
 
-async function follow() {
-  const { run, place } = read();
-  const known = state.runs.runs.find((each) => run && each.run.startsWith(run)) ?? state.runs.runs[0];
-  if (!known) return renderRuns();
-  if (state.run?.run !== known.run) await openRun(known.run);
-  if (place in TABS) {
+let links = 0;
+
+// Each link that was followed is gone through with its own address: the next may be there already.
+async function follow(address = location.href) {
+  links += 1;
+  const mine = links;
+  const { run, place } = read(address);
+  const known = runNamed(run);
+  if (!known) return noRun(run);
+  if (state.run?.run !== known.run) {
+    const told = await documents.run(known.run);
+    if (mine !== links) return null;
+    leaveRun();
+    showRun(told);
+  }
+  if (Object.hasOwn(TABS, place)) {
     await openTab(place);
   } else if (/^\d+$/.test(place)) {
     await openCandidate(Number(place));
   } else {
     closeCandidate();
     await openTab(state.tab);
+    if (place) notice(`There is nothing named “${place}” in this run.`);
   }
   renderRuns();
   return null;
 }
 
-async function openRun(name) {
-  const run = await documents.run(name);
-  if (state.run?.run !== name) {
-    Object.assign(state, { run, search: 0, candidate: null });
-    $("details").hidden = true;
-    index = null;
-  }
-  showRun(run);
+function runNamed(name) {
+  const { runs } = state.runs;
+  if (!name) return runs[0];
+  return runs.find((each) => each.run === name) ?? runs.find((each) => each.run.startsWith(name));
+}
+
+// Nothing of another run stays: the list of runs is what can be chosen from.
+function noRun(name) {
+  leaveRun();
+  document.title = "drpo";
+  $("run-name").replaceChildren();
+  $("tabs").replaceChildren();
+  $("tree").hidden = true;
+  $("panel").hidden = false;
+  $("panel").replaceChildren(...(name ? [el("h1", {}, "No such run"), el("p", {}, "No run here begins with ",
+    el("code", {}, name), ". These are there:")] : [el("h1", {}, "Runs")]), el("div", { class: "runs" }, runsList(state.runs)));
+  renderRuns();
+}
+
+function leaveRun() {
+  Object.assign(state, { run: null, search: null, opened: false });
+  closeCandidate();
+  endSearch();
+  $("panel").replaceChildren();
+  index = null;
 }
 
 function showRun(run) {
   state.run = run;
+  if (state.tab === "tree") [$("tree").hidden, $("panel").hidden] = [false, true];
   const { status, reason } = run.summary;
   document.title = `drpo ${run.run.slice(0, 8)} · ${status}`;
   $("run-name").replaceChildren(el("code", {}, run.run.slice(0, 8)), statusMark(status),
@@ -62,11 +99,18 @@ function showRun(run) {
   searches.hidden = run.searches.length < 2;
   searches.replaceChildren(...run.searches.map((each) => el("option", { value: each.number },
     each.kind === "example" ? `${kinds.example}: ${(each.text ?? "").slice(0, 60)}` : kinds[each.kind])));
+  if (!run.searches.some((each) => each.number === state.search)) state.search = firstSearch(run);
   searches.value = state.search;
   tree.show(run, state.search);
   tree.choose(state.candidate);
   legend(tree);
   renderTabs();
+}
+
+// The first that has candidates; a run of examples has none but theirs.
+function firstSearch(run) {
+  const begun = new Set(run.tree.id.map((id) => Math.floor(id / PER_SEARCH)));
+  return (run.searches.find((each) => begun.has(each.number)) ?? run.searches[0]).number;
 }
 
 function renderTabs() {
@@ -77,12 +121,13 @@ function renderTabs() {
 
 async function openTab(tab) {
   const { run, search } = state;
-  state.tab = tab;
+  if (state.tab !== tab) $("panel").replaceChildren();
+  Object.assign(state, { tab, opened: true });
   renderTabs();
   const panel = $("panel");
   $("tree").hidden = tab !== "tree";
   panel.hidden = tab === "tree";
-  if (tab === "tree") return tree.draw();
+  if (tab === "tree") return tree.choose(state.candidate);
   const making = {
     levels: () => levelsPanel(run, search, tree.layout),
     run: () => overviewPanel(run),
@@ -90,9 +135,10 @@ async function openTab(tab) {
     insights: async () => insightsPanel(run, await documents.insights(run.run)),
   };
   const made = await attempt(making[tab]);
-  if (state.tab !== tab || state.run !== run) return null;
+  if (state.tab !== tab || state.run?.run !== run.run) return null;
   panel.replaceChildren(...[made].flat(Infinity).filter(isShown).map(asNode));
   panel.scrollTop = 0;
+  if (state.run !== run) markStale();
   return null;
 }
 
@@ -102,7 +148,7 @@ async function attempt(making) {
     return await making();
   } catch (error) {
     if (error instanceof Denied) throw error;
-    return el("p", { class: "note" }, String(error.message));
+    return el("p", { class: "note failed" }, String(error.message));
   }
 }
 
@@ -111,13 +157,14 @@ async function openCandidate(id) {
   const search = Math.floor(id / PER_SEARCH);
   if (!run.tree.id.includes(id)) {
     closeCandidate();
-    return say(`There is no candidate ${id} in this run.`);
+    await openTab(state.tab);
+    return notice(`There is no candidate ${id} in this run.`);
   }
   if (search !== state.search) {
     state.search = search;
     showRun(run);
   }
-  if (state.candidate === null && state.tab !== "tree" && $("details").hidden && !$("panel").childElementCount) await openTab("tree");
+  if (!state.opened) await openTab("tree");
   state.candidate = id;
   const wasHidden = $("details").hidden;
   $("details").hidden = false;
@@ -128,10 +175,17 @@ async function openCandidate(id) {
   return say(`Candidate ${id}, level ${run.tree.level[run.tree.id.indexOf(id)]}`);
 }
 
+// Where a candidate would be: why there is none.
+function notice(text) {
+  $("details").hidden = false;
+  $("details").replaceChildren(el("header", {}, el("h1", {}, "Not found"), closeButton()), el("p", { class: "missing" }, text));
+  say(text);
+}
+
 async function renderCandidate(id, { keep = false } = {}) {
   const box = $("details");
   const made = await attempt(async () => details(state.run, await documents.candidate(state.run.run, id)));
-  if (state.candidate !== id) return;
+  if (state.candidate !== id || state.run === null) return;
   box.replaceChildren(...[made].flat(Infinity).filter(isShown).map(asNode));
   if (!keep) box.scrollTop = 0;
 }
@@ -167,82 +221,37 @@ function toggleRuns() {
   $("runs-button").setAttribute("aria-expanded", String(!$("runs").hidden));
 }
 
-// Searching: sentences that have all the words, and the candidates that have such a sentence.
-let index = null;
-
-async function search() {
-  const asked = $("search").value.trim().toLowerCase();
-  const box = $("found");
-  if (!asked) return endSearch();
-  if (/^#?\d+$/.test(asked)) {
-    const id = Number(asked.replace("#", ""));
-    const there = state.run.tree.id.includes(id);
-    box.replaceChildren(there ? foundLink(id, "open it") : el("div", { class: "note" }, `There is no candidate ${id}.`));
-    tree.mark(there ? [id] : []);
-    box.hidden = false;
-    return null;
-  }
-  index ??= await documents.sentences(state.run.run);
-  if ($("search").value.trim().toLowerCase() !== asked) return null;
-  const wanted = asked.split(/\s+/);
-  const hits = new Set();
-  index.sentences.forEach((text, at) => {
-    const low = text.toLowerCase();
-    if (wanted.every((word) => low.includes(word))) hits.add(at);
-  });
-  const parents = new Map(state.run.tree.id.map((id, at) => [id, state.run.tree.parent[at]]));
-  const having = Object.entries(index.candidates).filter(([, mine]) => mine.some((at) => hits.has(at)));
-  // Those that brought the sentence come first: their parents do not have it.
-  const brought = having.map(([id, mine]) => [Number(id), mine.find((at) => hits.has(at)
-    && !index.candidates[parents.get(Number(id))]?.includes(at))]).filter(([, at]) => at !== undefined);
-  tree.mark(having.map(([id]) => Number(id)));
-  box.replaceChildren(
-    el("div", { class: "note" }, `${plural(having.length, "candidate has it", "candidates have it")}; ${count(brought.length)} brought it`),
-    ...brought.slice(0, FOUND_SHOWN).map(([id, at]) => foundLink(id, index.sentences[at])));
-  box.hidden = false;
-  return null;
-}
-
-function foundLink(id, said) {
-  const link = candidateLink(state.run.run, id, "");
-  link.append(el("b", {}, `#${id}`), el("span", {}, said.slice(0, 160)));
-  return link;
-}
-
-function endSearch() {
-  $("found").hidden = true;
-  $("search").value = "";
-  tree.mark(null);
-}
-
-function walkFound(by) {
-  const links = [...$("found").querySelectorAll("a")];
-  const at = links.findIndex((each) => each.classList.contains("here"));
-  links[at]?.classList.remove("here");
-  const next = links[Math.max(0, Math.min(links.length - 1, at + by))];
-  next?.classList.add("here");
-  next?.scrollIntoView({ block: "nearest" });
-}
-
 // Keys.
 const HANDLED = {
   "/": () => $("search").focus(),
   "?": () => help(),
-  b: () => go(state.run.tree.returned.find((id) => id < PER_SEARCH) ?? state.run.summary.best?.candidate ?? 0),
+  b: () => go(bestOf(state.run)),
   r: toggleRuns,
   t: () => turnTheme(),
-  "+": () => tree.zoom(1.3),
-  "=": () => tree.zoom(1.3),
-  "-": () => tree.zoom(1 / 1.3),
-  0: () => tree.fit(),
   Enter: () => $("details").focus(),
   Escape: () => escape(),
 };
 Object.keys(TABS).forEach((tab, at) => { HANDLED[at + 1] = () => go(tab); });
+const OF_TREE = {
+  "+": () => tree.zoom(1.3),
+  "=": () => tree.zoom(1.3),
+  "-": () => tree.zoom(1 / 1.3),
+  0: () => tree.fit(),
+};
+
+function bestOf({ summary, tree: { returned, id } }) {
+  return summary.deployed?.candidate ?? returned.find((each) => each < PER_SEARCH)
+    ?? returned.find((each) => tree.layout.at.has(each)) ?? summary.best?.candidate ?? id[0];
+}
+
+function handlerOf(key) {
+  if (!state.run) return { t: HANDLED.t, "?": HANDLED["?"], r: HANDLED.r }[key];
+  return HANDLED[key] ?? (state.tab === "tree" ? OF_TREE[key] : undefined);
+}
 
 function escape() {
   if (!$("found").hidden || tree.found) endSearch();
-  else if (state.candidate !== null) go(state.tab === "tree" ? null : state.tab);
+  else if (!$("details").hidden) go(state.tab === "tree" ? null : state.tab);
   else if (!$("runs").hidden) toggleRuns();
   $("canvas").focus();
 }
@@ -264,8 +273,8 @@ document.addEventListener("keydown", (event) => {
     walk(event.key);
   } else if (event.key === "Enter" && event.target.closest("a, button")) {
     return;
-  } else if (state.run && HANDLED[event.key]) {
-    HANDLED[event.key]();
+  } else if (handlerOf(event.key)) {
+    handlerOf(event.key)();
   } else {
     return;
   }
@@ -289,11 +298,13 @@ function help() {
 function askToken() {
   if ($("help").open) return;
   const input = el("input", { type: "password", "aria-label": "Token", autocomplete: "off" });
-  $("help").replaceChildren(el("h1", {}, "This server needs its token"), el("form", { method: "dialog", submit: () => {
-    serverSource.token = input.value.trim();
-    store("token", serverSource.token);
-    refresh();
-  } }, input));
+  $("help").replaceChildren(el("h1", {}, "This server needs its token"),
+    serverSource.token ? el("p", { class: "wrong", role: "alert" }, "That was the wrong token.") : "",
+    el("form", { method: "dialog", submit: () => {
+      serverSource.token = input.value.trim();
+      store("token", serverSource.token);
+      refresh();
+    } }, input, el("button", { class: "more" }, "Open")));
   $("help").showModal();
 }
 
@@ -322,21 +333,36 @@ async function refresh() {
   clearTimeout(waiting);
   try {
     state.runs = await documents.runs();
+    let said = "";
     if (!state.run) {
       await follow();
+    } else if (SERVED && !runNamed(state.run.run)) {
+      const unreadable = state.runs.unreadable.some((name) => name.startsWith(`${state.run.run}.`));
+      said = unreadable ? "the file of this run cannot be read" : "this run is no longer there";
     } else {
       const before = state.run;
       const run = await documents.run(before.run);
       if (run !== before && state.run === before) await update(run);
     }
     renderRuns();
-    $("run-name").classList.remove("lost");
+    const isBack = $("lost").textContent && !said;
+    lost(said);
+    if (isBack && $("panel").querySelector(".failed")) await openTab(state.tab);
   } catch (error) {
-    if (error instanceof Denied) askToken();
-    else if (state.run) $("run-name").querySelector(".note").replaceChildren("the server does not answer");
-    else $("run-name").replaceChildren(el("span", { class: "note" }, plain(error.message)));
+    failed(error);
   }
   if (SERVED) waiting = setTimeout(refresh, document.hidden ? HIDDEN_MS : POLL_MS);
+}
+
+function failed(error) {
+  if (error instanceof Denied) askToken();
+  else lost(error.message);
+}
+
+// What keeps the page from what is new; "" when nothing does.
+function lost(text) {
+  const box = $("lost");
+  if (box.textContent !== text) box.replaceChildren(plain(text));
 }
 
 async function update(run) {
@@ -345,11 +371,23 @@ async function update(run) {
   index = null;
   showRun(run);
   if (again) await renderCandidate(state.candidate, { keep: true });
+  // What the link asks for may be there now.
+  if ($("details").querySelector(".missing")) await follow();
   if (["levels", "run"].includes(state.tab)) {
     const { scrollTop } = $("panel");
     await openTab(state.tab);
     $("panel").scrollTop = scrollTop;
+  } else if (state.tab !== "tree") {
+    if ($("panel").querySelector(".failed")) await openTab(state.tab);
+    else markStale();
   }
+}
+
+// Of what takes long to make and to read: it changes when the reader asks for it.
+function markStale() {
+  const panel = $("panel");
+  if (!panel.childElementCount || panel.querySelector(".stale")) return;
+  panel.prepend(el("button", { class: "stale", click: () => openTab(state.tab) }, "The run has gone on: show again"));
 }
 
 const rowOf = (run) => run.tree.id.indexOf(state.candidate);
@@ -371,7 +409,7 @@ $("runs-button").addEventListener("click", toggleRuns);
 $("zoom-in").addEventListener("click", () => tree.zoom(1.3));
 $("zoom-out").addEventListener("click", () => tree.zoom(1 / 1.3));
 $("zoom-fit").addEventListener("click", () => tree.fit());
-window.addEventListener("hashchange", follow);
+window.addEventListener("hashchange", (event) => follow(event.newURL).catch(failed));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
 theme();
 refresh();

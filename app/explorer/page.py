@@ -25,6 +25,7 @@ SCRIPTS = (
     "details",
     "panels",
     "reasons",
+    "search",
     "page",
 )
 """In the order in which they stand in the page."""

@@ -177,17 +177,25 @@ function paintRings(tree, radius, ink) {
     pen.lineWidth = width;
     pen.stroke();
   };
-  for (const id of run.tree.returned) {
+  for (const { id, sign } of starsOf(run)) {
     const node = layout.at.get(id);
     if (node === undefined) continue;
     const [x, y] = tree.screen(node);
     pen.fillStyle = ink("ink");
     pen.font = `${Math.round(Math.max(13, radius * 1.8))}px system-ui, sans-serif`;
     pen.textAlign = "center";
-    haloed(pen, "★", x, y - Math.max(radius, 4) - 5, ink("ground"));
+    haloed(pen, sign, x, y - Math.max(radius, 4) - 5, ink("ground"));
   }
   if (over !== null && over < layout.size) ring(over, ink("soft"), 1.5, 3.5);
   if (chosen !== null && chosen < layout.size) ring(chosen, ink("accent"), 2.5, 4);
+}
+
+// What a search returned need not be what the run says to use: that may be the root.
+function starsOf({ summary: { deployed }, tree }) {
+  const used = deployed?.candidate;
+  const others = tree.returned.filter((id) => id !== used).map((id) => deployed
+    ? { id, sign: "☆", said: "returned by the search" } : { id, sign: "★", said: "returned" });
+  return deployed ? [{ id: used, sign: "★", said: "prompt to use" }, ...others] : others;
 }
 
 function paintLabels(tree, seen, radius, ink) {
@@ -201,11 +209,20 @@ function paintLabels(tree, seen, radius, ink) {
     const said = far && layout.of("value", node) !== null ? `  ${value(layout.of("value", node), 2)}` : "";
     const arm = armOf(tree.run, layout.id(node));
     const name = arm ? `${arm.part}: ${arm.label}  ${value(arm.mean, 2)}` : `${layout.id(node) % PER_SEARCH}${said}`;
-    haloed(pen, name, x + radius + 5, y + 4, ink("ground"));
+    plate(pen, name, x + radius + 5, y + 4, ink("ground"));
   }
 }
 
-// Words that can be read across the lines behind them.
+// Words that no line goes through: the line to a child leaves its parent at just their height.
+function plate(pen, text, x, y, ground) {
+  const ink = pen.fillStyle;
+  pen.fillStyle = ground;
+  pen.fillRect(x - 2, y - 10, pen.measureText(text).width + 4, 13);
+  pen.fillStyle = ink;
+  pen.fillText(text, x, y);
+}
+
+// A sign that can be seen across the lines behind it.
 function haloed(pen, text, x, y, ground) {
   pen.lineWidth = 3;
   pen.lineJoin = "round";
@@ -222,11 +239,20 @@ function legend(tree) {
   const kinds = [["kept", "in the beam"], ["dropped", "dropped"], ["skipped", "good enough: skips"],
     ["skip", "carried on by a skip"], ["open", "not decided yet"], ["arm", "compared"]];
   const there = new Set();
-  for (let node = 0; node < tree.layout.size; node += 1) there.add(mark(tree.layout, node));
+  let isUnvalued = false;
+  for (let node = 0; node < tree.layout.size; node += 1) {
+    const kind = mark(tree.layout, node);
+    there.add(kind);
+    isUnvalued ||= kind === "kept" && tree.shades[node] === null;
+  }
   const marks = kinds.filter(([kind]) => there.has(kind)).map(([kind, said]) => {
     const sample = drawing(18, 18, (pen) => drawMark(pen, kind, 9, 9, 5, pens));
     return el("li", {}, sample, said);
   });
+  if (isUnvalued) {
+    const sample = drawing(18, 18, (pen) => drawMark(pen, "kept", 9, 9, 5, { ...pens, colour: null }));
+    marks.push(el("li", {}, sample, "no path value, as the root"));
+  }
   const scale = tree.range && [
     el("div", {}, "path value"),
     drawing(220, 8, (pen) => PALETTE.forEach((colour, at) => {
@@ -237,8 +263,9 @@ function legend(tree) {
       el("span", {}, `${tree.range.below ? "≤ " : ""}${value(tree.range.low, 2)}`),
       el("span", {}, `${tree.range.above ? "≥ " : ""}${value(tree.range.high, 2)}`)),
   ];
-  const star = tree.best.size > 0 && el("li", {}, "★ returned");
-  $("legend").replaceChildren(...[scale, el("ul", {}, marks, star)].flat().filter(isShown));
+  const here = starsOf(tree.run).filter(({ id }) => tree.layout.at.has(id));
+  const stars = [...new Set(here.map(({ sign, said }) => `${sign} ${said}`))].map((said) => el("li", {}, said));
+  $("legend").replaceChildren(...[scale, el("ul", {}, marks, stars)].flat().filter(isShown));
 }
 
 function drawing(width, height, draw) {

@@ -43,7 +43,8 @@ const serverSource = {
     const before = this.known.get(name);
     const headers = before ? { "If-None-Match": before.tag } : {};
     if (this.token) headers.Authorization = `Bearer ${this.token}`;
-    const got = await fetch(`api/${name}`, { headers, cache: "no-store" });
+    const got = await fetch(`api/${name}`, { headers, cache: "no-store" })
+      .catch(() => { throw new Error("the server does not answer"); });
     if (got.status === 304) return before.told;
     if (got.status === 401) throw new Denied();
     const told = await got.json();

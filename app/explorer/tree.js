@@ -59,7 +59,7 @@ class Tree {
   choose(id) {
     this.chosen = this.layout?.at.get(id) ?? null;
     this.way = this.path(id);
-    if (this.chosen !== null && !this.fitted) this.reveal(this.chosen);
+    if (this.chosen !== null && !this.fitted && this.canvas.clientWidth) this.reveal(this.chosen);
     this.draw();
   }
 
@@ -87,8 +87,10 @@ class Tree {
     this.draw();
   }
 
+  // A hidden canvas has no size, and no point to zoom about.
   zoom(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
     const { view } = this;
+    if (!this.canvas.clientWidth) return;
     const scale = Math.min(8, Math.max(0.01, view.scale * factor));
     const by = scale / view.scale;
     this.view = { scale, x: x - (x - view.x) * by, y: y - (y - view.y) * by };

@@ -1,0 +1,58 @@
+// Searching: sentences that have all the words, and the candidates that have such a sentence.
+
+const FOUND_SHOWN = 60;
+let index = null;
+
+async function search() {
+  const asked = $("search").value.trim().toLowerCase();
+  const box = $("found");
+  if (!asked || !state.run) return endSearch();
+  if (/^#?\d+$/.test(asked)) {
+    const id = Number(asked.replace("#", ""));
+    const there = state.run.tree.id.includes(id);
+    box.replaceChildren(there ? foundLink(id, "open it") : el("div", { class: "note" }, `There is no candidate ${id}.`));
+    tree.mark(there ? [id] : []);
+    box.hidden = false;
+    return null;
+  }
+  index ??= await documents.sentences(state.run.run);
+  if ($("search").value.trim().toLowerCase() !== asked) return null;
+  const wanted = asked.split(/\s+/);
+  const hits = new Set();
+  index.sentences.forEach((text, at) => {
+    const low = text.toLowerCase();
+    if (wanted.every((word) => low.includes(word))) hits.add(at);
+  });
+  const parents = new Map(state.run.tree.id.map((id, at) => [id, state.run.tree.parent[at]]));
+  const having = Object.entries(index.candidates).filter(([, mine]) => mine.some((at) => hits.has(at)));
+  // Those that brought the sentence come first: their parents do not have it.
+  const brought = having.map(([id, mine]) => [Number(id), mine.find((at) => hits.has(at)
+    && !index.candidates[parents.get(Number(id))]?.includes(at))]).filter(([, at]) => at !== undefined);
+  tree.mark(having.map(([id]) => Number(id)));
+  box.replaceChildren(
+    el("div", { class: "note" }, `${plural(having.length, "candidate has it", "candidates have it")}; ${count(brought.length)} brought it`),
+    ...brought.slice(0, FOUND_SHOWN).map(([id, at]) => foundLink(id, index.sentences[at])));
+  box.hidden = false;
+  return null;
+}
+
+function foundLink(id, said) {
+  const link = candidateLink(state.run.run, id, "");
+  link.append(el("b", {}, `#${id}`), el("span", {}, said.slice(0, 160)));
+  return link;
+}
+
+function endSearch() {
+  $("found").hidden = true;
+  $("search").value = "";
+  tree.mark(null);
+}
+
+function walkFound(by) {
+  const links = [...$("found").querySelectorAll("a")];
+  const at = links.findIndex((each) => each.classList.contains("here"));
+  links[at]?.classList.remove("here");
+  const next = links[Math.max(0, Math.min(links.length - 1, at + by))];
+  next?.classList.add("here");
+  next?.scrollIntoView({ block: "nearest" });
+}
