@@ -66,8 +66,13 @@ function runNamed(name) {
   return runs.find((each) => each.run === name) ?? runs.find((each) => each.run.startsWith(name));
 }
 
+let absent = null;
+
 // Nothing of another run stays: the list of runs is what can be chosen from.
 function noRun(name) {
+  // Said already: what the reader holds there stays.
+  if (absent?.name === name && absent.runs === state.runs) return;
+  absent = { name, runs: state.runs };
   leaveRun();
   document.title = "drpo";
   $("run-name").replaceChildren();
@@ -89,6 +94,7 @@ function leaveRun() {
 
 function showRun(run) {
   state.run = run;
+  absent = null;
   if (state.tab === "tree") [$("tree").hidden, $("panel").hidden] = [false, true];
   const { status, reason } = run.summary;
   document.title = `drpo ${run.run.slice(0, 8)} · ${status}`;
@@ -387,7 +393,7 @@ async function update(run) {
 function markStale() {
   const panel = $("panel");
   if (!panel.childElementCount || panel.querySelector(".stale")) return;
-  panel.prepend(el("button", { class: "stale", click: () => openTab(state.tab) }, "The run has gone on: show again"));
+  panel.prepend(el("button", { class: "stale", click: () => openTab(state.tab).catch(failed) }, "The run has gone on: show again"));
 }
 
 const rowOf = (run) => run.tree.id.indexOf(state.candidate);
@@ -402,7 +408,7 @@ $("searches").addEventListener("change", (event) => {
   go(null);
 });
 $("found").addEventListener("click", () => { $("found").hidden = true; });
-$("search").addEventListener("input", search);
+$("search").addEventListener("input", () => search().catch(failed));
 $("theme").addEventListener("click", turnTheme);
 $("keys").addEventListener("click", help);
 $("runs-button").addEventListener("click", toggleRuns);
