@@ -1,14 +1,10 @@
-// The page itself: what is open, keys, links, and following a run that goes on.
+// The page itself: what is open, links, and following a run that goes on.
 
 const POLL_MS = 2000;
 const HIDDEN_MS = 10000;
 const TABS = { tree: "Tree", levels: "Levels", why: "Why", insights: "Insights", run: "Run" };
 // `opened` is whether the tab shows what it is to show of this run.
 const state = { run: null, search: null, tab: "tree", opened: false, candidate: null, runs: { runs: [], unreadable: [] } };
-const KEYS = [["← →", "parent, best child"], ["↑ ↓", "next in the level"], ["Enter", "read the candidate"],
-  ["b", "the prompt to use, or the best candidate"], ["/", "search prompts, or #12"], ["Esc", "close"],
-  ["+ − 0", "closer, further away, all of it"], ["1 … 5", "tree, levels, why, insights, run"],
-  ["r", "runs"], ["t", "light or dark"], ["?", "these keys"]];
 
 const tree = new Tree($("canvas"), { pick: (id) => go(id), point });
 
@@ -66,8 +62,13 @@ function runNamed(name) {
   return runs.find((each) => each.run === name) ?? runs.find((each) => each.run.startsWith(name));
 }
 
+let absent = null;
+
 // Nothing of another run stays: the list of runs is what can be chosen from.
 function noRun(name) {
+  // Said already: what the reader holds there stays.
+  if (absent?.name === name && absent.runs === state.runs) return;
+  absent = { name, runs: state.runs };
   leaveRun();
   document.title = "drpo";
   $("run-name").replaceChildren();
@@ -89,6 +90,7 @@ function leaveRun() {
 
 function showRun(run) {
   state.run = run;
+  absent = null;
   if (state.tab === "tree") [$("tree").hidden, $("panel").hidden] = [false, true];
   const { status, reason } = run.summary;
   document.title = `drpo ${run.run.slice(0, 8)} · ${status}`;
@@ -221,79 +223,6 @@ function toggleRuns() {
   $("runs-button").setAttribute("aria-expanded", String(!$("runs").hidden));
 }
 
-// Keys.
-const HANDLED = {
-  "/": () => $("search").focus(),
-  "?": () => help(),
-  b: () => go(bestOf(state.run)),
-  r: toggleRuns,
-  t: () => turnTheme(),
-  Enter: () => $("details").focus(),
-  Escape: () => escape(),
-};
-Object.keys(TABS).forEach((tab, at) => { HANDLED[at + 1] = () => go(tab); });
-const OF_TREE = {
-  "+": () => tree.zoom(1.3),
-  "=": () => tree.zoom(1.3),
-  "-": () => tree.zoom(1 / 1.3),
-  0: () => tree.fit(),
-};
-
-function bestOf({ summary, tree: { returned, id } }) {
-  return summary.deployed?.candidate ?? returned.find((each) => each < PER_SEARCH)
-    ?? returned.find((each) => tree.layout.at.has(each)) ?? summary.best?.candidate ?? id[0];
-}
-
-function handlerOf(key) {
-  if (!state.run) return { t: HANDLED.t, "?": HANDLED["?"], r: HANDLED.r }[key];
-  return HANDLED[key] ?? (state.tab === "tree" ? OF_TREE[key] : undefined);
-}
-
-function escape() {
-  if (!$("found").hidden || tree.found) endSearch();
-  else if (!$("details").hidden) go(state.tab === "tree" ? null : state.tab);
-  else if (!$("runs").hidden) toggleRuns();
-  $("canvas").focus();
-}
-
-function walk(key) {
-  const { layout, chosen } = tree;
-  if (!layout?.size) return;
-  const next = chosen === null ? 0 : layout.next(chosen, key);
-  if (next !== null) go(layout.id(next));
-}
-
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
-  const typing = event.target.matches("input, select, textarea");
-  if (typing && event.key !== "Escape") return;
-  const onTree = state.tab === "tree" && !event.target.closest("#details, #runs");
-  if (event.key.startsWith("Arrow")) {
-    if (!onTree) return;
-    walk(event.key);
-  } else if (event.key === "Enter" && event.target.closest("a, button")) {
-    return;
-  } else if (handlerOf(event.key)) {
-    handlerOf(event.key)();
-  } else {
-    return;
-  }
-  event.preventDefault();
-});
-
-$("search").addEventListener("keydown", (event) => {
-  if (event.key === "ArrowDown" || event.key === "ArrowUp") walkFound(event.key === "ArrowDown" ? 1 : -1);
-  else if (event.key === "Enter") ($("found").querySelector("a.here") ?? $("found").querySelector("a"))?.click();
-  else return;
-  event.preventDefault();
-});
-
-function help() {
-  $("help").replaceChildren(el("h1", {}, "Keys"), el("dl", {}, KEYS.map(([key, said]) =>
-    [el("dt", {}, key.split(" ").map((each) => [el("kbd", {}, each), " "])), el("dd", {}, said)])));
-  $("help").showModal();
-}
-
 // A server off this machine wants a token; it is kept for this page alone.
 function askToken() {
   if ($("help").open) return;
@@ -387,7 +316,7 @@ async function update(run) {
 function markStale() {
   const panel = $("panel");
   if (!panel.childElementCount || panel.querySelector(".stale")) return;
-  panel.prepend(el("button", { class: "stale", click: () => openTab(state.tab) }, "The run has gone on: show again"));
+  panel.prepend(el("button", { class: "stale", click: () => openTab(state.tab).catch(failed) }, "The run has gone on: show again"));
 }
 
 const rowOf = (run) => run.tree.id.indexOf(state.candidate);
@@ -402,7 +331,7 @@ $("searches").addEventListener("change", (event) => {
   go(null);
 });
 $("found").addEventListener("click", () => { $("found").hidden = true; });
-$("search").addEventListener("input", search);
+$("search").addEventListener("input", () => search().catch(failed));
 $("theme").addEventListener("click", turnTheme);
 $("keys").addEventListener("click", help);
 $("runs-button").addEventListener("click", toggleRuns);

@@ -27,6 +27,7 @@ SCRIPTS = (
     "reasons",
     "search",
     "page",
+    "keys",
 )
 """In the order in which they stand in the page."""
 _PLACE = re.compile(r"\{\{(\w+)\}\}")

@@ -15,7 +15,10 @@ async function search() {
     box.hidden = false;
     return null;
   }
-  index ??= await documents.sentences(state.run.run);
+  const { run } = state.run;
+  const told = index ?? await documents.sentences(run);
+  if (state.run?.run !== run) return null;
+  index = told;
   if ($("search").value.trim().toLowerCase() !== asked) return null;
   const wanted = asked.split(/\s+/);
   const hits = new Set();
