@@ -112,7 +112,7 @@ function showRun(run) {
 // The first that has candidates; a run of examples has none but theirs.
 function firstSearch(run) {
   const begun = new Set(run.tree.id.map((id) => Math.floor(id / PER_SEARCH)));
-  return (run.searches.find((each) => begun.has(each.number)) ?? run.searches[0]).number;
+  return (run.searches.find((each) => begun.has(each.number)) ?? run.searches[0])?.number ?? 0;
 }
 
 function renderTabs() {
