@@ -50,6 +50,10 @@ Trust = Annotated[
     list[str] | None,
     typer.Option("--trust", metavar="NAME", help="A model, a server, ... that it may use."),
 ]
+Host = Annotated[
+    str, typer.Option("--host", help="Where to listen; off this machine, it takes a token.")
+]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")]
 Unasked = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")]
 Verbose = Annotated[
     int,
@@ -505,12 +509,8 @@ def chat(
 @app.command()
 def serve(
     artifact: ArtifactOrRun = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Where to listen; off this machine, it takes a token.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")
-    ] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     token_env: Annotated[
         str | None,
         typer.Option(
@@ -574,9 +574,10 @@ def report(
     from drpo.checkpoints.runs import find_run
     from drpo.explorer.report import report as made
     from drpo.texts import refuse_to_replace
+    from drpo.wording import SHORT_ID
 
     path = find_run(runs, run, say=_complain)
-    to = out or Path(f"{path.stem[:8]}.html")
+    to = out or Path(f"{path.stem[:SHORT_ID]}.html")
     refuse_to_replace(to, force=force)
     # As private as the run's file, of which it holds everything that can be read.
     write_whole(to, made(path), mode=0o600)
@@ -586,12 +587,8 @@ def report(
 @app.command()
 def view(
     run: Run = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Where to listen; off this machine, it takes a token.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")
-    ] = 8001,
+    host: Host = "127.0.0.1",
+    port: Port = 8001,
     token_env: Annotated[
         str | None,
         typer.Option(
@@ -607,11 +604,12 @@ def view(
         from drpo.checkpoints.runs import find_run
         from drpo.explorer.server import Viewed
         from drpo.loopback import is_local_address, listening, token_for, until_stopped
+        from drpo.wording import SHORT_ID
 
         read_env()
         token = token_for(host, token_env, verb="view")
         # Without a run the newest is shown, also one that is yet to be made.
-        place = "" if run is None else f"#{find_run(runs, run).stem[:8]}"
+        place = "" if run is None else f"#{find_run(runs, run).stem[:SHORT_ID]}"
         viewed = Viewed(runs, token=token, local=is_local_address(host))
 
     def heard(url: str) -> None:

@@ -159,7 +159,7 @@ def _prompts(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _sentence(pair: Pair) -> dict[str, Any]:
-    changed = pair.kind == "changed" and pair.before is not None and pair.after is not None
+    changed = pair.kind == "changed"
     return {
         "kind": pair.kind,
         "before": pair.before,

@@ -27,7 +27,7 @@ from drpo.preferences import LEAST_MARGIN, line_of, pairs
 from drpo.prompt_page import page_of
 from drpo.provenance import artifact_named
 from drpo.texts import refuse_to_replace
-from drpo.wording import plain
+from drpo.wording import counted, plain
 
 CONVERSATION = "messages"
 """Name of the conversation in the template of LangChain."""
@@ -229,7 +229,7 @@ def _stream(
         for line in lines:
             _print(line)
             count += 1
-        say(_counted(count, of))
+        say(counted(count, of))
         return
     refuse_to_replace(out, force=force)
     unfinished = out.with_name(f".{out.name}.new")
@@ -242,11 +242,7 @@ def _stream(
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
-    say(f"wrote {out}: {_counted(count, of)}")
-
-
-def _counted(count: int, of: str) -> str:
-    return f"1 {of}" if count == 1 else f"{count:,} {of}s"
+    say(f"wrote {out}: {counted(count, of)}")
 
 
 def _print(text: str) -> None:

@@ -394,7 +394,6 @@ class _Session:
         return retriever
 
     async def _show_level(self, limit: int, usage: Usage) -> None:
-        self._nudge()
         levels, beam = await self._store.progress()
         await self._levels.tell(levels, limit, beam, usage)
         self._show(LEVEL, levels, limit, beam, usage)

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator,
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import httpx2
 import openai
@@ -291,14 +291,11 @@ class _AsItCame(ChatOpenAI):
         """As it is asked by itself, without callbacks."""
         return await self._agenerate(list(turns), **options)
 
-    async def bits(
+    def bits(
         self, turns: Sequence[BaseMessage], **options: Any
     ) -> AsyncGenerator[ChatGenerationChunk]:
         """The same bit by bit."""
-        source: Any = self._astream(list(turns), **options)
-        async with aclosing(source) as bits:
-            async for bit in bits:
-                yield bit
+        return cast("AsyncGenerator[ChatGenerationChunk]", self._astream(list(turns), **options))
 
     def _create_chat_result(
         self, response: Any, generation_info: dict[str, Any] | None = None
@@ -328,14 +325,11 @@ def _of(said: Any, name: str) -> Any:
 class _BitByBit(OpenAI):
     """Streams the answer to the very request that it is asked with otherwise."""
 
-    async def bits(self, prompt: str, **options: Any) -> AsyncGenerator[GenerationChunk]:
+    def bits(self, prompt: str, **options: Any) -> AsyncGenerator[GenerationChunk]:
         """Of one text."""
         # OpenAI sends the prompt in a list, but not where it streams.
         prompts: Any = [prompt]
-        source: Any = self._astream(prompts, **options)
-        async with aclosing(source) as bits:
-            async for bit in bits:
-                yield bit
+        return cast("AsyncGenerator[GenerationChunk]", self._astream(prompts, **options))
 
 
 class _Chat:

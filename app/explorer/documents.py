@@ -85,10 +85,10 @@ def with_changes(block: Document) -> Document:
     texts = block["texts"]
     for one in block["candidates"].values():
         before = one.pop("before")
+        # Where there is no parent nothing changed; a prompt that it does not have was nothing.
+        was = None if before is None else {name: texts[text] for name, text in before.items()}
         one["changes"] = {
-            name: _changes(None if before is None else texts[before[name]], texts[text])
-            if before is None or name in before
-            else _changes("", texts[text])
+            name: _changes(None if was is None else was.get(name, ""), texts[text])
             for name, text in one["prompts"].items()
         }
     return block

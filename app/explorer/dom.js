@@ -15,8 +15,12 @@ function el(name, attributes = {}, ...children) {
     if (typeof value === "function") made.addEventListener(key, value);
     else made.setAttribute(key, value === true ? "" : String(value));
   }
-  made.append(...children.flat(Infinity).filter(isShown).map(asNode));
+  made.append(...nodesOf(children));
   return made;
+}
+
+function nodesOf(children) {
+  return children.flat(Infinity).filter(isShown).map(asNode);
 }
 
 function isShown(child) {

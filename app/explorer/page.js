@@ -138,7 +138,7 @@ async function openTab(tab) {
   };
   const made = await attempt(making[tab]);
   if (state.tab !== tab || state.run?.run !== run.run) return null;
-  panel.replaceChildren(...[made].flat(Infinity).filter(isShown).map(asNode));
+  panel.replaceChildren(...nodesOf([made]));
   panel.scrollTop = 0;
   if (state.run !== run) markStale();
   return null;
@@ -188,7 +188,7 @@ async function renderCandidate(id, { keep = false } = {}) {
   const box = $("details");
   const made = await attempt(async () => details(state.run, await documents.candidate(state.run.run, id)));
   if (state.candidate !== id || state.run === null) return;
-  box.replaceChildren(...[made].flat(Infinity).filter(isShown).map(asNode));
+  box.replaceChildren(...nodesOf([made]));
   if (!keep) box.scrollTop = 0;
 }
 
