@@ -352,7 +352,7 @@ def _where(folder: Path) -> str:
 
 def drpo_command() -> str:
     """How this command was probably started."""
-    return "python3 -m uv run drpo" if "UV_RUN_RECURSION_DEPTH" in os.environ else "drpo"
+    return "python3 -m uv run --no-dev drpo" if "UV_RUN_RECURSION_DEPTH" in os.environ else "drpo"
 
 
 def _calls_line(told: Mapping[str, Any]) -> str:
