@@ -22,6 +22,8 @@ from drpo.wording import SHORT_ID
 
 LONGEST_IN_SECONDS = 100
 LONGEST_IN_MINUTES = 100
+MOST_OF_BEAM = 4
+"""Candidates that are named: a line of a wide beam is longer than any terminal."""
 
 
 @contextmanager
@@ -88,8 +90,10 @@ def line(snapshot: Snapshot) -> str:
     """One line: level, beam, calls, tokens, cost, time."""
     beam = "  ".join(
         f"#{candidate}" if value is None else f"#{candidate} {value:.2f}"
-        for candidate, value in snapshot.beam
+        for candidate, value in snapshot.beam[:MOST_OF_BEAM]
     )
+    more = len(snapshot.beam) - MOST_OF_BEAM
+    beam += f"  and {more} more" if more > 0 else ""
     level = snapshot.stage == LEVEL
     usage = snapshot.usage
     parts = [

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from drpo.page import Lines, console
 from drpo.render_alignment import say_alignment, say_examples
-from drpo.wording import SHORT_ID, SIMULATED, dollars, escaped, plain, scored
+from drpo.wording import SHORT_ID, SIMULATED, counted, dollars, escaped, plain, scored
 
 if TYPE_CHECKING:
     from drpo.checkpoints.doctor import Finding
@@ -160,12 +160,12 @@ def _say_calls(say: Lines, told: Mapping[str, Any]) -> None:
     if told["estimate"]:
         say(f"{_held(told)}.")
     if told["unscored"]:
-        say(f"{told['unscored']} answers could not be scored; `--view trace` says why.")
+        say(f"{counted(told['unscored'], 'answer')} could not be scored; `--view trace` says why.")
     for role, outcomes in told["outcomes"].items():
         ended = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in outcomes.items())
         say(f"Calls of the {role} that ended otherwise than well: {ended}.")
     if told["failed_attempts"]:
-        say(f"{told['failed_attempts']:,} requests got no usable reply.")
+        say(f"{counted(told['failed_attempts'], 'request')} got no usable reply.")
     for role, parameters in told["left_out"].items():
         say(f"The server of the {role} is asked without {', '.join(parameters)}.")
 
@@ -322,26 +322,22 @@ def resume_command(run_id: str, folder: Path) -> str:
 
 
 def _next(told: Mapping[str, Any], folder: Path) -> list[str]:
-    show = f"{drpo_command()} show {told['run_id'][:SHORT_ID]}"
-    where = _where(folder)
-    if told["status"] != "done":
-        return [
-            f"Go on:              {resume_command(told['run_id'], folder)}",
-            f"Why each is there:  {show} --view trace{where}",
-        ]
+    drpo, where = drpo_command(), _where(folder)
     run = told["run_id"][:SHORT_ID]
-    lines = [
-        f"Every candidate:     {show} --view tree{where}",
-        f"Why each is there:   {show} --view trace{where}",
-    ]
-    if told["kind"] == "align":
-        lines += [
-            f"Talk to it:          {drpo_command()} chat {run}{where}",
-            f"Take it elsewhere:   {drpo_command()} export {run} -o aligned.json{where}",
-        ]
-    if told["simulated"]:
-        lines.append(f"With your own model: {drpo_command()} init")
-    return lines
+    verbs = {"Go on": f"resume {run}"} if told["status"] != "done" else {}
+    if told["status"] == "done":
+        verbs["Every candidate"] = f"show {run} --view tree"
+    verbs["Why each is there"] = f"show {run} --view trace"
+    if told["best"] and told["kind"] != "examples":
+        verbs["Why each sentence is"] = f"show {run} --view why"
+    verbs["In a browser"] = f"view {run}"
+    if told["status"] == "done" and told["kind"] == "align":
+        verbs |= {"Talk to it": f"chat {run}", "Take it elsewhere": f"export {run} -o aligned.json"}
+    typed = {what: f"{drpo} {verb}{where}" for what, verb in verbs.items()}
+    if told["status"] == "done" and told["simulated"]:
+        typed["With your own model"] = f"{drpo} init"
+    width = max(map(len, typed))
+    return [f"{f'{what}:':<{width + 1}} {command}" for what, command in typed.items()]
 
 
 def _where(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +22,13 @@ AT_LEVEL_1 = Snapshot(
     seconds=2.0,
     seconds_left=None,
 )
+
+
+def test_a_wide_beam_is_told_by_its_first_candidates() -> None:
+    """The best ones, and how many more there are."""
+    beam = tuple((candidate, 3.0) for candidate in range(7))
+    said = shown.line(replace(AT_LEVEL_1, beam=beam))
+    assert "beam #0 3.00  #1 3.00  #2 3.00  #3 3.00  and 3 more |" in said
 
 
 def speakers() -> list[str]:
