@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -27,6 +24,7 @@ from drpo.conf.schema import (
 )
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Example, Role
+from drpo.texts import write_whole
 
 FAMILY = "drpo-artifact/"
 SCHEMA: Literal["drpo-artifact/1"] = "drpo-artifact/1"
@@ -221,26 +219,7 @@ def _values(artifact: Artifact) -> dict[str, Any]:
 
 def write_artifact(path: Path, artifact: Artifact) -> None:
     """All of it or nothing, readable by everybody. Raises BadInput where it cannot be written."""
-    write_whole(path, artifact_text(artifact))
-
-
-def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
-    """Into place at once, over whatever is there. Raises BadInput."""
-    unfinished = None
-    try:
-        handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(unfinished).chmod(mode)
-        Path(unfinished).replace(path)
-    except (OSError, ValueError) as error:
-        if unfinished is not None:
-            with suppress(OSError):
-                Path(unfinished).unlink()
-        said = error.strerror if isinstance(error, OSError) else None
-        raise BadInput(f"cannot write {str(path)!r}: {said or error}") from None
+    write_whole(path, [artifact_text(artifact)])
 
 
 def read_artifact(path: str | Path) -> Artifact:

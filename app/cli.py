@@ -350,72 +350,12 @@ def show(
     The view why tells of every sentence of the prompt where it comes from, and what for; insights,
     where the model is weak; diff, how two prompts differ.
     """
-    from drpo.checkpoints import reader
-    from drpo.checkpoints.runs import find_run
-    from drpo.render import (
-        print_examples,
-        print_json,
-        print_summary,
-        print_trace,
-        print_tree,
-        print_with_nodes,
+    from drpo import showing
+
+    asked = showing.Asked(
+        words=words or (), runs=runs, candidate=candidate, as_json=as_json, say=_complain
     )
-
-    if candidate is not None and view != "why":
-        raise typer.BadParameter(f"--candidate is for --view why, not for {view}")
-    if view == "insights":
-        _show_insights(words or [None], runs, as_json=as_json)
-        return
-    if view == "diff":
-        _show_diff(words or [""], runs, as_json=as_json)
-        return
-    path = find_run(runs, _only(words), say=_complain)
-    if view == "why":
-        _show_why(path, candidate, as_json=as_json)
-        return
-    # The hash of the tree reads every verdict, and is told nowhere else.
-    told = reader.summary(path, with_tree=as_json or view == "summary")
-    if as_json and view in ("summary", "examples"):
-        print_json(told if view == "summary" else told["examples"])
-        return
-    if view in ("summary", "examples"):
-        print_summary(told, runs) if view == "summary" else print_examples(told)
-        return
-    nodes = reader.tree(path) if view == "tree" else reader.trace(path)
-    if as_json:
-        print_with_nodes(told, nodes)
-    elif view == "tree":
-        print_tree(told, nodes)
-    else:
-        print_trace(told, nodes)
-
-
-def _show_insights(names: Sequence[str | None], runs: Path, *, as_json: bool) -> None:
-    from drpo.checkpoints.runs import find_run
-    from drpo.insights import insights
-    from drpo.render import print_json
-    from drpo.render_insights import print_insights
-
-    told = insights([find_run(runs, name, say=_complain) for name in names])
-    print_json(told) if as_json else print_insights(told)
-
-
-def _show_diff(names: Sequence[str], runs: Path, *, as_json: bool) -> None:
-    from drpo.comparison import comparison, sides
-    from drpo.render import print_json
-    from drpo.render_comparison import print_comparison
-
-    told = comparison(*sides(names, runs, say=_complain))
-    print_json(told) if as_json else print_comparison(told)
-
-
-def _show_why(path: Path, candidate: int | None, *, as_json: bool) -> None:
-    from drpo.render import print_json
-    from drpo.render_why import print_why
-    from drpo.why import why
-
-    told = why(path, candidate)
-    print_json(told) if as_json else print_why(told)
+    showing.show(view, asked)
 
 
 @app.command()
@@ -570,17 +510,16 @@ def report(
     runs: Runs = DEFAULT_RUNS,
 ) -> None:
     """Write a run as one HTML file to look into: tree, prompts, verdicts, calls, costs."""
-    from drpo.artifact import write_whole
     from drpo.checkpoints.runs import find_run
     from drpo.explorer.report import report as made
-    from drpo.texts import refuse_to_replace
+    from drpo.texts import refuse_to_replace, write_whole
     from drpo.wording import SHORT_ID
 
     path = find_run(runs, run, say=_complain)
     to = out or Path(f"{path.stem[:SHORT_ID]}.html")
     refuse_to_replace(to, force=force)
     # As private as the run's file, of which it holds everything that can be read.
-    write_whole(to, made(path), mode=0o600)
+    write_whole(to, [made(path)], mode=0o600)
     typer.echo(f"Wrote {to}: open it in a browser; it needs no network.")
 
 
@@ -658,12 +597,6 @@ def _exit_code(words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code if isinstance(code, int) else 0
-
-
-def _only(words: Sequence[str] | None) -> str | None:
-    if words and len(words) > 1:
-        raise typer.BadParameter(f"one RUN at a time, not {' and '.join(words)}")
-    return words[0] if words else None
 
 
 def _run_and_overrides(words: Sequence[str] | None) -> tuple[str | None, list[str]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from drpo.acting import check_trust, retriever_of, wording_of
-from drpo.artifact import Artifact, artifact_text, write_whole
+from drpo.artifact import Artifact, artifact_text, write_artifact
 from drpo.checkpoints.runs import find_run
 from drpo.conf.schema import OpenAISettings, TelemetrySettings
 from drpo.graph.errors import BadInput
@@ -26,18 +26,27 @@ from drpo.models.retrieval import fitting
 from drpo.preferences import LEAST_MARGIN, line_of, pairs
 from drpo.prompt_page import page_of
 from drpo.provenance import artifact_named
-from drpo.texts import refuse_to_replace
+from drpo.texts import refuse_to_replace, write_whole
 from drpo.wording import counted, plain
 
 CONVERSATION = "messages"
 """Name of the conversation in the template of LangChain."""
+FormName = Literal["json", "text", "markdown", "openai", "langchain", "dpo", "otel"]
+OPTIONS: Mapping[str, tuple[FormName, ...]] = {
+    "--query": ("openai", "langchain"),
+    "--margin": ("dpo",),
+    "--include-harmful": ("dpo",),
+    "--otlp": ("otel",),
+    "--texts": ("otel",),
+}
+"""Of which formats each option is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """What is wanted."""
 
-    name: Literal["json", "text", "markdown", "openai", "langchain", "dpo", "otel"]
+    name: FormName
     query: str | None = None
     """Whose examples a request or a template holds; None for the first ones."""
     margin: float = LEAST_MARGIN
@@ -48,6 +57,16 @@ class Form:
     """What an artifact may use to find examples."""
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     """Where spans go; without an address, they are written."""
+
+    def given(self) -> dict[str, bool]:
+        """Of each of `OPTIONS`, whether it says anything."""
+        return {
+            "--query": self.query is not None,
+            "--margin": self.margin != LEAST_MARGIN,
+            "--include-harmful": self.harmful,
+            "--otlp": self.telemetry.otlp is not None,
+            "--texts": self.telemetry.texts,
+        }
 
 
 def export(
@@ -63,6 +82,7 @@ def export(
 
     Raises BadInput, before anything is written.
     """
+    _refuse_other_options(form)
     if form.name == "dpo":
         path = find_run(runs, run, say=say)
         texts = (line_of(each) for each in pairs(path, margin=form.margin, harmful=form.harmful))
@@ -80,8 +100,16 @@ def export(
         _print(text)
     else:
         refuse_to_replace(out, force=force)
-        write_whole(out, text)
+        write_whole(out, [text])
         say(f"wrote {out}")
+
+
+def _refuse_other_options(form: Form) -> None:
+    """What would be ignored without a word."""
+    for option, is_given in form.given().items():
+        if is_given and form.name not in OPTIONS[option]:
+            formats = " and ".join(OPTIONS[option])
+            raise BadInput(f"{option} is for --format {formats}, not for {form.name}")
 
 
 def _trace(
@@ -113,8 +141,10 @@ def _text(artifact: Artifact, form: Form) -> str:
             return _json(openai_body(artifact, form.query, trusted=form.trusted))
         case "langchain":
             return langchain_template(artifact, form.query, trusted=form.trusted) + "\n"
-        case _:
+        case "text":
             return artifact.prompts["system"].rstrip("\n") + "\n"
+        case "dpo" | "otel":
+            raise AssertionError(f"{form.name} is made of a run, not of an artifact")
 
 
 def openai_body(
@@ -215,8 +245,8 @@ def _with_its_page(
         raise BadInput(f"{str(out)!r}: an artifact's name ends in .json")
     for each in (file, page):
         refuse_to_replace(each, force=force)
-    write_whole(page, page_of(artifact))
-    write_whole(file, artifact_text(artifact))
+    write_whole(page, [page_of(artifact)])
+    write_artifact(file, artifact)
     say(f"wrote {file}, and for people {page}")
 
 
@@ -232,17 +262,7 @@ def _stream(
         say(counted(count, of))
         return
     refuse_to_replace(out, force=force)
-    unfinished = out.with_name(f".{out.name}.new")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            count = sum(1 for line in lines if file.write(line))
-        unfinished.replace(out)
-    except OSError as error:
-        raise BadInput(f"cannot write {str(out)!r}: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-    say(f"wrote {out}: {counted(count, of)}")
+    say(f"wrote {out}: {counted(write_whole(out, lines), of)}")
 
 
 def _print(text: str) -> None:

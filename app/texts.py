@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +43,35 @@ def refuse_to_replace(out: Path, *, force: bool) -> None:
         raise BadInput(f"{str(out)!r} is a run, or another database, which is never written over")
     if there and not force:
         raise BadInput(f"{str(out)!r} is there already; --force writes over it")
+
+
+def write_whole(path: Path, parts: Iterable[str], *, mode: int = 0o644) -> int:
+    """All parts or nothing, over whatever is there; returns their number.
+
+    Written part by part, so that a large run needs no more memory than its largest one. Raises
+    BadInput.
+    """
+    unfinished: Path | None = None
+    count = 0
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")
+        unfinished = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            for part in parts:
+                file.write(part)
+                count += 1
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.chmod(mode)
+        unfinished.replace(path)
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else None
+        raise BadInput(f"cannot write {str(path)!r}: {said or error}") from None
+    finally:
+        if unfinished is not None:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+    return count
 
 
 def _is_database(path: Path) -> bool:

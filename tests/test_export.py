@@ -107,6 +107,26 @@ def test_a_folder_that_is_not_there_is_one_line(copy: Path, here: Here) -> None:
         assert (said.returncode, said.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("form", "option"),
+    [
+        ("text", ("--otlp", "http://127.0.0.1:4318")),
+        ("json", ("--texts",)),
+        ("markdown", ("--query", "Why?")),
+        ("openai", ("--margin", "1")),
+        ("otel", ("--include-harmful",)),
+    ],
+)
+def test_an_option_of_another_format_is_refused(
+    form: str, option: tuple[str, ...], copy: Path, here: Here
+) -> None:
+    """Nobody takes it for heeded."""
+    assert copy.exists()
+    said = here("export", "--format", form, *option)
+    assert (said.returncode, said.stderr.count("\n")) == (2, 1)
+    assert f"{option[0]} is for --format" in said.stderr
+
+
 def test_text_is_the_system_prompt_alone(copy: Path, here: Here) -> None:
     """And a line's end."""
     told = artifact_of_run(copy)
@@ -345,7 +365,7 @@ def test_i4_no_form_acts_on_a_terminal(
     """Whatever models wrote, and whoever reads the run or its artifact."""
     execute(copy, "update text set body = body || ?", HOSTILE)
     monkeypatch.setattr("drpo.export._to_terminal", lambda: True)
-    said = here("export", "--format", form, "--margin", "0")
+    said = here("export", "--format", form, *(["--margin", "0"] if form == "dpo" else []))
     assert said.returncode == 0, said.stderr
     assert said.stdout
     assert not {"\x1b", "\x9b", "\u202e"} & {*said.stdout}
