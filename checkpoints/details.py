@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from drpo.checkpoints.facts import bodies, paid, path_value
+from drpo.checkpoints.facts import bodies, calls_of, paid, path_value
 from drpo.checkpoints.rows import dumps, query_of
 from drpo.graph.values import CANDIDATES_PER_SEARCH
 
@@ -38,11 +38,7 @@ class Details:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._calls_at: dict[tuple[str, int], list[str]] = {}
-        for key, role, candidate in self._rows(
-            "select key, role, candidate from call where candidate is not null"
-        ):
-            self._calls_at.setdefault((role, candidate), []).append(key)
+        self._calls = calls_of(db)
 
     def block(self, candidates: Sequence[int]) -> dict[str, Any]:
         """These candidates, as far as they are there, with all that they refer to."""
@@ -67,10 +63,6 @@ class Details:
         number, parent = row["id"], row["parent"]
         samples = [self._sample(each, texts) for each in self._samples(number)]
         wrote = self._rewritten(parent, row["item"])
-        keys = [wrote["call"]] if wrote and wrote["call"] else []
-        keys += [key for each in samples for key in each["calls"]]
-        # Those from which nothing is taken, asked in vain or again; then those that rewrote it.
-        keys += [key for role in ("target", "judge", "rewriter") for key in self._at(role, number)]
         above = [each["prompts"] for each in self._of("id", [parent])]
         return {
             "candidate": number,
@@ -87,7 +79,7 @@ class Details:
             "decisions": self._decisions(number),
             "samples": samples,
             "rewrites": self._rewrites(number),
-            "calls": list(dict.fromkeys(keys)),
+            "calls": self._calls.get(number, []),
         }
 
     def _sample(self, row: Mapping[str, Any], texts: _Texts) -> dict[str, Any]:
@@ -102,13 +94,12 @@ class Details:
             "unscored": row["unscored"],
             "notes": json.loads(row["notes"]) if judged else [],
             "reward": row["reward"],
-            "calls": [key for key in (row["asked"], row["judged"]) if key],
         }
 
     def _samples(self, candidate: int) -> Iterable[dict[str, Any]]:
         return self._db.query(
-            "select sample.query, sample.sample, text, failure, sample.call as asked, scores,"
-            " verdict.unscored, notes, reward, verdict.call as judged"
+            "select sample.query, sample.sample, text, failure, scores, verdict.unscored, notes,"
+            " reward"
             " from sample left join verdict using (candidate, query, sample)"
             " where candidate = ? order by query, sample",
             [candidate],
@@ -158,9 +149,6 @@ class Details:
             "attempts": list(attempts),
         }
 
-    def _at(self, role: str, candidate: int) -> Sequence[str]:
-        return self._calls_at.get((role, candidate), ())
-
     def _of(
         self, column: str, values: Iterable[Any], table: str = "candidate"
     ) -> Iterator[dict[str, Any]]:
@@ -169,10 +157,6 @@ class Details:
             f" order by {column}",
             [dumps([each for each in values if each is not None])],
         )
-
-    def _rows(self, statement: str) -> Iterable[tuple[Any, ...]]:
-        found: Iterable[tuple[Any, ...]] = self._db.execute(statement)
-        return found
 
 
 class _Texts:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
-from drpo.checkpoints.facts import line_of, paid, path_value, prompts_of
+from drpo.checkpoints.facts import calls_of, line_of, paid, path_value, prompts_of
 from drpo.checkpoints.findings import deployed, examples, findings
 from drpo.checkpoints.rows import dumps, selection_of
 from drpo.checkpoints.runs import is_owned, reading
@@ -23,10 +23,7 @@ from drpo.graph.values import CANDIDATES_PER_SEARCH, ROLES, ROOT
 
 KILLED = "the process ended without a word"
 FAILURES = "too many failures"
-_CALLS = (
-    "select key, role, level, candidate, model, prompt_tokens, completion_tokens, cost_usd, seconds"
-    " from call"
-)
+_CALLS = "select key, role, model, prompt_tokens, completion_tokens, cost_usd, seconds from call"
 _SCORED = {"aspect", "value", "rationale", "unscored"}
 UNDER_REVIEW = "a level is finished and waits for its review"
 
@@ -128,47 +125,20 @@ def trace(path: Path) -> list[dict[str, Any]]:
         texts, actions = _prompt_texts(db), _actions(db)
         selections, verdicts = _selections(db), _verdicts(db)
         calls = {row["key"]: row for row in db.query(_CALLS)}
-        rewriters = {(said["parent"], said["item"]): said["call"] for said in db["rewrite"].rows}
-        rows = list(_candidates(db))
-        led = {rewriters.get((row["parent"], row["item"])) for row in rows}
-        beside = _beside(calls.values(), {*led, *_named_calls(verdicts)})
-        rewrites = _rewrites(db, texts)
+        asked, rewrites = calls_of(db), _rewrites(db, texts)
         nodes = []
-        for row in rows:
+        for row in _candidates(db):
             mine = verdicts.get(row["id"], [])
-            keys = [
-                rewriters.get((row["parent"], row["item"])),
-                *beside.pop(("rewriter", row["level"], row["parent"]), ()),
-                *(key for said in mine for key in said["calls"]),
-                *beside.pop(("target", row["level"], row["id"]), ()),
-                *beside.pop(("judge", row["level"], row["id"]), ()),
-            ]
             nodes.append(
                 _node(row, actions, texts)
                 | {
                     "rewrites": rewrites.get(row["id"], []),
                     "selections": [selections[said["query"]] for said in mine],
-                    "verdicts": [_without_calls(said) for said in mine],
-                    "calls": [_cost_of(calls[key]) for key in keys if key in calls],
+                    "verdicts": mine,
+                    "calls": [_cost_of(calls[key]) for key in asked[row["id"]] if key in calls],
                 }
             )
         return nodes
-
-
-def _named_calls(verdicts: Mapping[int, Sequence[Mapping[str, Any]]]) -> Iterable[str]:
-    return (key for said in verdicts.values() for each in said for key in each["calls"])
-
-
-def _beside(
-    calls: Iterable[Mapping[str, Any]], named: Container[str | None]
-) -> dict[tuple[str, int, int | None], list[str]]:
-    """Calls that no answer is taken from, by role, level and candidate: asked in vain, or again."""
-    found: dict[tuple[str, int, int | None], list[str]] = {}
-    for call in calls:
-        if call["key"] not in named:
-            place = (call["role"], call["level"], call["candidate"])
-            found.setdefault(place, []).append(call["key"])
-    return found
 
 
 def tree_sha256(db: Database) -> str:
@@ -429,22 +399,17 @@ def _verdicts(db: Database) -> dict[int, list[dict[str, Any]]]:
     verdicts: dict[int, list[dict[str, Any]]] = {}
     for row in db.query(
         "select sample.candidate, query.id as query, body as answer, failure, scores,"
-        " verdict.unscored, notes, reward, sample.call as asked, verdict.call as judged"
+        " verdict.unscored, notes, reward"
         " from sample join verdict using (candidate, query, sample)"
         " join query on query.ordinal = sample.query join text on sha256 = sample.text"
         " order by sample.candidate, sample.query"
     ):
-        calls = [row.pop("asked"), row.pop("judged")]
         parsed = {"scores": json.loads(row["scores"]), "notes": json.loads(row["notes"])}
         # Raises where a damaged one could not be shown.
         if not all(each.keys() >= _SCORED for each in parsed["scores"]):
             raise ValueError("a score without its aspect or value")
-        verdicts.setdefault(row.pop("candidate"), []).append(row | parsed | {"calls": calls})
+        verdicts.setdefault(row.pop("candidate"), []).append(row | parsed)
     return verdicts
-
-
-def _without_calls(verdict: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in verdict.items() if name != "calls"}
 
 
 def _cost_of(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from conftest import Here
 
 import drpo
 from drpo.checkpoints import reader
+from drpo.checkpoints.runs import reading
 from drpo.explorer import documents
 from drpo.explorer.page import embedded, page
 from drpo.explorer.report import BLOCK, report
@@ -81,9 +82,24 @@ def test_a_candidate_tells_what_the_trace_tells(run: Path) -> None:
         assert told == [
             (each["query"], each["answer"], each["scores"]) for each in node["verdicts"]
         ]
-        assert {each["key"] for each in node["calls"]} <= set(one["calls"])
+        assert [each["key"] for each in node["calls"]] == one["calls"]
         assert set(one["calls"]) <= set(block["calls"])
         assert len(set(texts)) == len(texts)
+
+
+def test_every_call_of_a_candidate_is_told_with_one(run: Path) -> None:
+    """Also the ones of which nothing came; a parent's count does not hold its children's."""
+    trace = reader.trace(run)
+    with reading(run) as db:
+        placed = {
+            row["key"] for row in db.query("select key from call where candidate is not null")
+        }
+        [(key,)] = db.execute("select call from rewrite where parent = 0 limit 1").fetchall()
+    told = {node["candidate"]: {each["key"] for each in node["calls"]} for node in trace}
+    assert set().union(*told.values()) == placed
+    assert {node["candidate"] for node in trace if key in told[node["candidate"]]} <= {
+        node["candidate"] for node in trace if node["parent"] == 0
+    }
 
 
 def test_calls_have_their_messages_tokens_time_and_cost(run: Path) -> None:
