@@ -29,35 +29,35 @@ app = typer.Typer(
 )
 
 Runs = Annotated[
-    Path, typer.Option("--runs", envvar="DRPO_RUNS", metavar="DIR", help="Where the runs are.")
+    Path, typer.Option("--runs", envvar="DRPO_RUNS", metavar="DIR", help="Folder of the runs.")
 ]
 Config = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="Your settings; else drpo.yaml, if it is here."),
+    typer.Option("--config", metavar="FILE", help="Your settings (default: ./drpo.yaml, if there)"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Run = Annotated[
     str | None,
-    typer.Argument(metavar="RUN", help="The run's id, or its beginning; else the newest."),
+    typer.Argument(metavar="RUN", help="Id of a run, or its beginning (default: the newest)"),
 ]
 ArtifactOrRun = Annotated[
     str | None,
     typer.Argument(
-        metavar="ARTIFACT", help="A file that drpo export wrote, or a run; else the newest run."
+        metavar="ARTIFACT", help="A file of drpo export, or a run (default: the newest run)"
     ),
 ]
 Trust = Annotated[
     list[str] | None,
-    typer.Option("--trust", metavar="NAME", help="A model, a server, ... that it may use."),
+    typer.Option("--trust", metavar="NAME", help="Let it use this model, server, ..."),
 ]
 Host = Annotated[
-    str, typer.Option("--host", help="Where to listen; off this machine, it takes a token.")
+    str, typer.Option("--host", help="Address to listen on; any but localhost needs a token.")
 ]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 picks a free one.")]
 Unasked = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paid calls.")]
 Verbose = Annotated[
     int,
-    typer.Option("-v", "--verbose", count=True, help="A line for each event; -vv for each call."),
+    typer.Option("-v", "--verbose", count=True, help="Print each event; -vv: each call, too."),
 ]
 DEFAULT_RUNS = Path("runs")
 LARGEST_ID = 2**63 - 1
@@ -71,7 +71,7 @@ VERBS = (
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")] = Path(),
 ) -> None:
     """Write a drpo.yaml and a queries.jsonl to edit, and say what to type next."""
     from drpo.beginning import begin
@@ -131,7 +131,7 @@ def estimate(
     # So that `optimize` can be put in its place in any command.
     _runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
-    aligns: Annotated[bool, typer.Option("--align", help="Of drpo align.")] = False,
+    aligns: Annotated[bool, typer.Option("--align", help="Estimate drpo align.")] = False,
 ) -> None:
     """Tell what a search would take, without asking any model: drpo estimate [OVERRIDES]."""
     with starting():
@@ -149,19 +149,19 @@ def resume(
     ] = None,
     edit: Annotated[
         list[str] | None,
-        typer.Option("--edit", metavar="ID=FILE", help="Under review: your prompt in its place."),
+        typer.Option("--edit", metavar="ID=FILE", help="In a review: replace it by your prompt."),
     ] = None,
     drop: Annotated[
         list[int] | None,
-        typer.Option("--drop", metavar="ID", help="Under review: do not go on with it."),
+        typer.Option("--drop", metavar="ID", help="In a review: drop this candidate."),
     ] = None,
     add: Annotated[
         list[Path] | None,
-        typer.Option("--add", metavar="FILE", help="Under review: one more prompt."),
+        typer.Option("--add", metavar="FILE", help="In a review: add a prompt."),
     ] = None,
     trust: Annotated[
         list[str] | None,
-        typer.Option("--trust", metavar="CLASS", help="A model class that the run may import."),
+        typer.Option("--trust", metavar="CLASS", help="Let the run import this model class."),
     ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
@@ -192,11 +192,11 @@ def fork(
         int | None, typer.Option("--level", metavar="N", help="Go back to this level.")
     ] = None,
     candidate: Annotated[
-        int | None, typer.Option("--candidate", metavar="ID", help="Go on with this one alone.")
+        int | None, typer.Option("--candidate", metavar="ID", help="Continue from this one alone.")
     ] = None,
     edit: Annotated[
         Path | None,
-        typer.Option("--edit", metavar="FILE", help="Your prompt in that candidate's place."),
+        typer.Option("--edit", metavar="FILE", help="Replace the candidate's prompt by yours."),
     ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
@@ -279,7 +279,7 @@ def _examine(name: str | None, runs: Path, *, as_json: bool) -> None:
 
 @app.command()
 def rm(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its beginning.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, or its beginning.")],
     runs: Runs = DEFAULT_RUNS,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
@@ -324,31 +324,41 @@ def list_runs(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
 
 
 @app.command(
-    epilog="insights takes several runs; diff takes one or two, each RUN or RUN:CANDIDATE, the "
-    "second also :CANDIDATE of the same run; one alone is held against what it came from.",
+    epilog="insights takes several runs. diff takes one or two, each RUN or RUN:CANDIDATE, the "
+    "second also :CANDIDATE of the same run; a single candidate is compared with its parent, a "
+    "run with its root.",
 )
 def show(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]", help="The run's id, or its beginning; else the newest."),
+        typer.Argument(metavar="RUN", help="Id of a run, or its beginning (default: the newest)"),
     ] = None,
     view: Annotated[
         Literal["summary", "tree", "trace", "examples", "why", "insights", "diff"],
-        typer.Option(help="How much to show."),
+        typer.Option(help="What to show."),
     ] = "summary",
     candidate: Annotated[
         int | None,
         typer.Option(
-            "--candidate", metavar="ID", min=0, max=LARGEST_ID, help="why: of this one's prompt."
+            "--candidate",
+            metavar="ID",
+            min=0,
+            max=LARGEST_ID,
+            help="why: explain this candidate's prompt.",
         ),
     ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show what a run found, every candidate (tree), why each is there (trace), its examples.
+    """Show what a run found, in one of seven views.
 
-    The view why tells of every sentence of the prompt where it comes from, and what for; insights,
-    where the model is weak; diff, how two prompts differ.
+    summary: the best prompt, and what it took.
+
+    tree: every candidate; trace: why each is there; examples: those of an alignment.
+
+    why: where each sentence of the prompt comes from, and which low scores led to it.
+
+    insights: where the model is weak; diff: how two prompts differ.
     """
     from drpo import showing
 
@@ -364,18 +374,20 @@ def export(
         str | None,
         typer.Argument(
             metavar="RUN",
-            help="The run's id, or its beginning; else the newest. Or an artifact, FILE.json.",
+            help="Id of a run, or its beginning (default: the newest); or an artifact, FILE.json.",
         ),
     ] = None,
     form: Annotated[
         Literal["json", "text", "markdown", "openai", "langchain", "dpo", "otel"],
-        typer.Option("--format", help="What to make of it."),
+        typer.Option("--format", help="Format to write."),
     ] = "json",
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="FILE", help="Where to; else to standard output."),
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="File to write (default: standard output)"
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     query: Annotated[
         str | None,
         typer.Option("--query", metavar="TEXT", help="openai, langchain: examples for this query."),
@@ -388,14 +400,18 @@ def export(
     ] = False,
     otlp: Annotated[
         str | None,
-        typer.Option("--otlp", metavar="ADDRESS", help="otel: send it to this collector, or env."),
+        typer.Option(
+            "--otlp",
+            metavar="ADDRESS",
+            help="otel: send it there, or to what OTEL_* says: env.",
+        ),
     ] = None,
     texts: Annotated[
-        bool, typer.Option("--texts", help="otel: with what was asked and answered.")
+        bool, typer.Option("--texts", help="otel: include what was asked and answered.")
     ] = False,
     trust: Annotated[
         list[str] | None,
-        typer.Option("--trust", metavar="NAME", help="A model or server that it may use."),
+        typer.Option("--trust", metavar="NAME", help="Let it use this model or server."),
     ] = None,
     runs: Runs = DEFAULT_RUNS,
 ) -> None:
@@ -456,17 +472,17 @@ def serve(
         typer.Option(
             "--token-env",
             metavar="NAME",
-            help="The variable with the token that clients send; else DRPO_SERVE_TOKEN.",
+            help="Variable with the token that clients send (default: DRPO_SERVE_TOKEN)",
         ),
     ] = None,
     in_flight: Annotated[
-        int, typer.Option("--in-flight", min=1, help="Requests that are answered at once.")
+        int, typer.Option("--in-flight", min=1, help="Most requests answered at once.")
     ] = 64,
     per_minute: Annotated[
-        int, typer.Option("--per-minute", min=1, help="Requests that are taken in a minute.")
+        int, typer.Option("--per-minute", min=1, help="Most requests taken in a minute.")
     ] = 600,
     verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="A line for each request, without its texts.")
+        bool, typer.Option("-v", "--verbose", help="Print each request, without its texts.")
     ] = False,
     trust: Trust = None,
     runs: Runs = DEFAULT_RUNS,
@@ -504,9 +520,9 @@ def report(
     run: Run = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="FILE", help="Where to; else RUN.html, here."),
+        typer.Option("-o", "--out", metavar="FILE", help="File to write (default: RUN.html)"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     runs: Runs = DEFAULT_RUNS,
 ) -> None:
     """Write a run as one HTML file to look into: tree, prompts, verdicts, calls, costs."""
@@ -533,7 +549,7 @@ def view(
         typer.Option(
             "--token-env",
             metavar="NAME",
-            help="The variable with the token that the page asks for; else DRPO_VIEW_TOKEN.",
+            help="Variable with the token that the page asks for (default: DRPO_VIEW_TOKEN)",
         ),
     ] = None,
     runs: Runs = DEFAULT_RUNS,
