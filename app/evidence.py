@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from drpo.models.embedders.lexical import tokens_of
 
@@ -102,7 +102,7 @@ class Words:
                 return found
         return [self._match(words, each) for each in seen]
 
-    def _match(self, words: dict[str, str], judged: Judged) -> Match:
+    def _match(self, words: Mapping[str, str], judged: Judged) -> Match:
         name = {stem for stem in _stems(judged.aspect) if stem in words}
         said = _stems(f"{judged.definition} {judged.rationale}")
         telling = {stem for stem in words if stem in said and self._tells(stem)}
@@ -129,8 +129,10 @@ def order(matches: Iterable[tuple[Judged, Match]]) -> list[int]:
     return [at for *_, at in sorted(ranked)]
 
 
-def _stems(text: str) -> dict[str, str]:
+@lru_cache(maxsize=4_096)
+def _stems(text: str) -> Mapping[str, str]:
     """The words that count without their endings, each with the word itself."""
+    # Remembered, because every sentence of a rewrite is held against the same scores.
     found: dict[str, str] = {}
     for word in tokens_of(text):
         if not word.isdigit():

@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
-from drpo.page import Lines, console
+from drpo.page import Lines, Page
 from drpo.render_alignment import say_alignment, say_examples
-from drpo.wording import SHORT_ID, SIMULATED, counted, dollars, escaped, plain, scored
+from drpo.wording import SHORT_ID, SIMULATED, counted, dollars, escaped, scored
 
 if TYPE_CHECKING:
     from drpo.checkpoints.doctor import Finding
@@ -52,39 +49,38 @@ def print_runs(told: Sequence[Mapping[str, Any]], folder: Path) -> None:
     if not told:
         typer.echo(f"There are no runs in {str(folder)!r}; `drpo optimize` makes one.")
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("run", "status", "levels", "path value", "calls", "made"):
-        table.add_column(name, justify="right" if name in ("levels", "calls") else "left")
-    for run in told:
-        table.add_row(
+    rows = [
+        [
             run["run_id"][:SHORT_ID],
             run["status"],
             str(run["level"]),
             scored(run["best"]["path_value"] if run["best"] else None, 3),
             f"{_new_calls(run):,}",
             run["created_at"][:16].replace("T", " "),
-        )
-    console().print(table)
+        ]
+        for run in told
+    ]
+    titles = ("run", "status", "levels", "path value", "calls", "made")
+    Page().table(titles, rows, texts=(0, 1, 3, 5), margin=0, gap=2)
 
 
 def print_estimate(told: Mapping[str, Any], models: Mapping[str, str]) -> None:
     """An estimate, one row a role."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("role", "model"):
-        table.add_column(name)
-    for name in ("least calls", "expected", "most", "tokens", "dollars"):
-        table.add_column(name, justify="right")
+    rows = []
     for role, taking in [*told["roles"].items(), ("total", told["total"])]:
         calls, cost = taking["calls"], taking["cost_usd"]
         tokens = taking["prompt_tokens"]["expected"] + taking["completion_tokens"]["expected"]
-        table.add_row(
-            role,
-            plain(models.get(role, "")),
-            *(f"{calls[name]:,}" for name in ("low", "expected", "high")),
-            f"{tokens:,}",
-            "unknown" if cost is None else dollars(cost["expected"]),
+        rows.append(
+            [
+                role,
+                models.get(role, ""),
+                *(f"{calls[name]:,}" for name in ("low", "expected", "high")),
+                f"{tokens:,}",
+                "unknown" if cost is None else dollars(cost["expected"]),
+            ]
         )
-    console().print(table)
+    titles = ("role", "model", "least calls", "expected", "most", "tokens", "dollars")
+    Page().table(titles, rows, texts=(0, 1), margin=0, gap=2)
 
 
 def forecast(told: Mapping[str, Any]) -> str:
@@ -288,18 +284,13 @@ def print_findings(path: Path, found: Iterable[Finding]) -> None:
 
 
 def print_checkup(looks: Sequence[Mapping[str, Any]]) -> None:
-    """A table a model, and below them what to do about what is not well."""
-    say = Lines()
+    """A list a model, and below it what to do about what is not well."""
+    say, page = Lines(), Page()
     for (roles, model), rows in groupby(looks, key=itemgetter("roles", "model")):
         say(f"{', '.join(roles)}: {model}")
-        table = Table(box=None, pad_edge=False, show_header=False)
-        table.add_column(width=5)
-        table.add_column(no_wrap=True, min_width=LONGEST_LOOK)
-        table.add_column(overflow="fold")
         for look in rows:
-            cells = (_STATES[look["state"]], look["what"], look["said"])
-            table.add_row(*(Text(plain(cell)) for cell in cells))
-        console().print(Padding(table, (0, 0, 0, 2)))
+            mark = f"{_STATES[look['state']]:<5}  {look['what']:<{LONGEST_LOOK}}  "
+            page(look["said"], indent=2, mark=mark)
     todo = [look for look in looks if look["do"]]
     if todo:
         say()

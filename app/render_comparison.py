@@ -116,7 +116,7 @@ def _say_runs(say: Page, told: Mapping[str, Any]) -> None:
     rows = [
         [each["setting"], _setting(each["a"]), _setting(each["b"])] for each in told["settings"]
     ]
-    say.table(("setting", "A", "B"), rows, texts=3)
+    say.table(("setting", "A", "B"), rows, texts=(0, 1, 2))
 
 
 def _setting(value: object) -> str:

@@ -168,7 +168,7 @@ def _say_shared(say: Page, told: Mapping[str, Any]) -> None:
         say(f"{name}  {run['models']['target']}", indent=2)
     titles = ["aspect", *names]
     for name in names[1:]:
-        titles += [f"{name} -" if len(names) > 2 else "difference", "95 %"]  # noqa: PLR2004 - two runs have one difference
+        titles += [f"{name} - {names[0]}" if len(names) > 2 else "difference", "95 %"]  # noqa: PLR2004 - two runs have one difference
     rows = []
     for each in told["shared"]:
         row = [each["aspect"], *("-" if of is None else _with_queries(of) for of in each["runs"])]

@@ -7,12 +7,19 @@ Pure functions of texts, for any language. Knows nothing of runs. One module for
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
+from heapq import heappop, heappush, merge
+from itertools import chain
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+Words = tuple[str, ...]
 Kind = Literal["kept", "changed", "brought", "removed"]
 """What became of a sentence between two prompts."""
 
@@ -25,6 +32,8 @@ FEWEST_WORDS = 5
 SHORTEST_RUN = 3
 """Words in a row that count as contained."""
 
+_LAST = (0.0, 0, 0)
+"""Behind every pair."""
 _MARKER = re.compile(r"\s*(?:(?:[-*+•‣◦·\u2013—]|\(?\d{1,3}[.)]|\(?[A-Za-z]\)|#{1,6}|>)\s+)+")
 """What begins an item of a list, a heading or a quotation."""
 _END = re.compile(
@@ -112,42 +121,108 @@ def links(new: Sequence[str], old: Sequence[str]) -> list[Link]:
     """
     kept = equal(new, old)
     found = {at: Link(was, same=True) for at, was in kept.items()}
-    left = [at for at in range(len(new)) if at not in found]
-    free = [at for at in range(len(old)) if at not in kept.values()]
-    words = {at: words_of(new[at]) for at in left}
-    before = {at: words_of(text) for at, text in enumerate(old)} if left else {}
-    pairs = sorted(
-        (-alike, at, was)
-        for at in left
-        for was in free
-        if (alike := _alike(words[at], before[was])) >= ALIKE
-    )
-    taken: set[int] = set()
-    for _, at, was in pairs:
-        if at not in found and was not in taken:
-            found[at] = Link(was)
-            taken.add(was)
-    for at in left:
-        if at not in found:
-            shares = [(_contained(words[at], before[was]), -was) for was in range(len(old))]
-            best, was = max(shares, default=(0.0, 0))
-            found[at] = Link(-was) if best >= CONTAINED else NEW
+    left = {at: words_of(text) for at, text in enumerate(new) if at not in found}
+    if left:
+        older = _Older([words_of(text) for text in old], left.values())
+        found |= _reworded(left, older, set(kept.values()))
+        found |= {at: older.whole_of(words) for at, words in left.items() if at not in found}
     return [found[at] for at in range(len(new))]
 
 
-def _alike(one: Sequence[str], other: Sequence[str]) -> float:
+def _reworded(new: Mapping[int, Words], older: _Older, taken: set[int]) -> dict[int, Link]:
+    """The most alike first, or the earlier of two, each once.
+
+    As all pairs in order would give it; but one is compared only where no other can be more alike.
+    """
+    found: dict[int, Link] = {}
+
+    def nearest(at: int) -> Iterator[tuple[float, int, int]]:
+        for most, was in older.alike_at_most(new[at]):
+            if at in found:
+                return
+            if was not in taken:
+                yield (-most, at, was)
+
+    compared: list[tuple[float, int, int]] = []
+    for pair in chain(merge(*map(nearest, new)), [_LAST]):
+        while compared and compared[0] <= pair:
+            _, at, was = heappop(compared)
+            if at not in found and was not in taken:
+                found[at] = Link(was)
+                taken.add(was)
+        _, at, was = pair
+        if pair is not _LAST and at not in found and was not in taken:
+            alike = _alike(new[at], older.words[was])
+            if alike >= ALIKE:
+                heappush(compared, (-alike, at, was))
+    return found
+
+
+class _Older:
+    """The sentences of an older prompt, by their words: to compare two takes long.
+
+    Two have no more words in common than the same words are in both, in any order.
+    """
+
+    def __init__(self, words: Sequence[Words], others: Iterable[Words]) -> None:
+        self.words = words
+        self._lengths = np.array([len(each) for each in words], np.int64)
+        places: dict[str, list[int]] = {word: [] for other in others for word in other}
+        for was, each in enumerate(words):
+            for word in places.keys() & each:
+                places[word].append(was)
+        self._places = {word: np.array(found, np.intp) for word, found in places.items()}
+
+    def alike_at_most(self, words: Words) -> Iterator[tuple[float, int]]:
+        """Those that may be as much alike as it takes, with how much at most, the most first."""
+        return _most(2.0 * self._common(words) / (len(words) + self._lengths), ALIKE)
+
+    def whole_of(self, words: Words) -> Link:
+        """The one that has most of a sentence, or of which the sentence has most; the first."""
+        shorter = np.minimum(len(words), self._lengths)
+        found: list[tuple[float, int]] = []
+        for most, was in _most(self._common(words) / shorter, CONTAINED):
+            if found and -most > min(found)[0]:
+                break
+            share = _contained(words, self.words[was])
+            found += [(-share, was)] if share >= CONTAINED else []
+        return Link(min(found)[1]) if found else NEW
+
+    def _common(self, words: Words) -> NDArray[np.int64]:
+        """How many of the words are in each, at most."""
+        counts = np.zeros(len(self.words), np.int64)
+        for word, count in Counter(words).items():
+            counts[self._places[word]] += count
+        return counts
+
+
+def _most(shares: NDArray[np.float64], least: float) -> Iterator[tuple[float, int]]:
+    """Those from so much on, the most first, with their places."""
+    places = np.flatnonzero(shares >= least)
+    places = places[np.argsort(-shares[places], kind="stable")]
+    return ((float(shares[place]), int(place)) for place in places)
+
+
+def _alike(one: Words, other: Words) -> float:
     matcher = SequenceMatcher(None, one, other, autojunk=False)
     if min(matcher.real_quick_ratio(), matcher.quick_ratio()) < ALIKE:
         return 0.0
     return matcher.ratio()
 
 
-def _contained(one: Sequence[str], other: Sequence[str]) -> float:
+def _contained(one: Words, other: Words) -> float:
     shorter = min(len(one), len(other))
-    if shorter < FEWEST_WORDS:
+    # The runs are looked at first, because most have none in common, and blocks take long.
+    if shorter < FEWEST_WORDS or _runs(one).isdisjoint(_runs(other)):
         return 0.0
     blocks = SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks()
     return sum(block.size for block in blocks if block.size >= SHORTEST_RUN) / shorter
+
+
+@lru_cache(maxsize=65_536)
+def _runs(words: Words) -> frozenset[Words]:
+    starts = range(len(words) - SHORTEST_RUN + 1)
+    return frozenset(words[start : start + SHORTEST_RUN] for start in starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +286,6 @@ def pieces(before: str, after: str) -> list[Piece]:
 
 
 @lru_cache(maxsize=65_536)
-def words_of(text: str) -> tuple[str, ...]:
+def words_of(text: str) -> Words:
     """In order, in small letters."""
     return tuple(_WORD.findall(text.casefold()))

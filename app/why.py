@@ -104,7 +104,7 @@ def _origins(line: _Line, name: str) -> list[_Origin]:
             link = found[place]
             before = None if link.old is None else old[link.old]
             older = line.steps[at + 2 :]
-            back = next((step for step in older if new[place] in line.split(step, name)), None)
+            back = next((step for step in older if line.has(step, name, new[place])), None)
             known[sentence] = _Origin(child, before, back)
     known |= {sentence: _Origin(line.steps[-1]) for sentence in places}
     return [known[sentence] for sentence in sorted(known)]
@@ -179,6 +179,7 @@ class _Line:
         self._definitions = lineage.definitions(db, sorted(asked))
         self.words = Words([each.rationale for step in steps for _, each in self._scores(step.id)])
         self._sentences: dict[str, list[str]] = {}
+        self._sets: dict[str | None, frozenset[str]] = {}
         self._answers: dict[tuple[int, int, int], str] = {}
 
     def split(self, step: Step, name: str) -> list[str]:
@@ -189,6 +190,13 @@ class _Line:
         if text not in self._sentences:
             self._sentences[text] = sentences(bodies(self._db, [text])[text])
         return self._sentences[text]
+
+    def has(self, step: Step, name: str, sentence: str) -> bool:
+        """Whether a prompt of a candidate has a sentence."""
+        text = step.prompts.get(name)
+        if text not in self._sets:
+            self._sets[text] = frozenset(self.split(step, name))
+        return sentence in self._sets[text]
 
     def answer(self, seen: Judgement) -> str:
         """That was judged."""

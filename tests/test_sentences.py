@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
 import pytest
 
-from drpo.sentences import NEW, Link, links, match, pieces, sentences
+from drpo.sentences import (
+    ALIKE,
+    CONTAINED,
+    FEWEST_WORDS,
+    NEW,
+    SHORTEST_RUN,
+    Link,
+    equal,
+    links,
+    match,
+    pieces,
+    sentences,
+    words_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +93,58 @@ def test_sentences_without_spaces_are_held_against_one_another() -> None:
     assert links(["質問には必ず簡潔に答えてください。"], ["質問には簡潔に答えてください。"]) == [
         Link(0)
     ]
+
+
+def of_all_pairs(new: Sequence[str], old: Sequence[str]) -> list[Link]:
+    """The definition, in full: every sentence held against every other."""
+    kept = equal(new, old)
+    found = {at: Link(was, same=True) for at, was in kept.items()}
+    pairs = [
+        (-matched(text, before).ratio(), at, was)
+        for at, text in enumerate(new)
+        for was, before in enumerate(old)
+    ]
+    for alike, at, was in sorted(pairs):
+        if -alike >= ALIKE and at not in found and was not in {link.old for link in found.values()}:
+            found[at] = Link(was)
+    for at in set(range(len(new))) - found.keys():
+        shares = [(contained(new[at], before), -was) for was, before in enumerate(old)]
+        best, was = max(shares, default=(0.0, 0))
+        found[at] = Link(-was) if best >= CONTAINED else NEW
+    return [found[at] for at in range(len(new))]
+
+
+def matched(one: str, other: str) -> SequenceMatcher[str]:
+    return SequenceMatcher(None, words_of(one), words_of(other), autojunk=False)
+
+
+def contained(one: str, other: str) -> float:
+    shorter = min(len(words_of(one)), len(words_of(other)))
+    sizes = [block.size for block in matched(one, other).get_matching_blocks()]
+    whole = sum(size for size in sizes if size >= SHORTEST_RUN)
+    return whole / shorter if shorter >= FEWEST_WORDS else 0.0
+
+
+@pytest.mark.parametrize("words", [2, 4, 8, 30])
+@pytest.mark.parametrize("longest", [4, 9, 25])
+def test_what_is_found_is_what_all_pairs_give(words: int, longest: int) -> None:
+    """Though few are compared; of sentences drawn, reworded, cut in two and put together."""
+    rng = random.Random(f"{words}:{longest}")
+
+    def drawn() -> list[str]:
+        return rng.choices([f"w{each}" for each in range(words)], k=rng.randint(1, longest))
+
+    def reworded(text: list[str], other: list[str]) -> list[str]:
+        text = [*text[: rng.randint(1, len(text))], *rng.choice([[], other, drawn()])]
+        text[rng.randrange(len(text))] = drawn()[0]
+        return text
+
+    for _ in range(100):
+        old = [drawn() for _ in range(rng.randint(1, 9))]
+        new = [reworded(rng.choice(old), old[0]) for _ in range(6)] + [drawn(), drawn(), old[0]]
+        rng.shuffle(new)
+        texts = [[" ".join(each) for each in every] for every in (new, old)]
+        assert links(*texts) == of_all_pairs(*texts)
 
 
 def test_a_diff_has_every_sentence() -> None:
