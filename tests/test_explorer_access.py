@@ -185,10 +185,12 @@ async def test_why_a_run_stopped_stands_beside_its_status(tmp_path: Path) -> Non
 async def test_no_view_is_wider_than_a_phone(run: Path, tmp_path: Path) -> None:
     """Tables and charts scroll by themselves."""
     async with reported(run, tmp_path, width=PHONE[0], height=PHONE[1]) as page:
-        for place in ("levels", "why", "insights", "run", "1"):
+        for place in ("1", "levels", "why", "insights", "run", "1"):
             await page.run(f"location.hash = '#{run.stem}/{place}'")
             box = "details" if place == "1" else "panel"
             await page.until(f"document.querySelector('#{box} h1')")
+            # What is opened is not below a candidate that was open.
+            assert await page.run("document.getElementById('details').hidden") == (place != "1")
             for each in (f"document.getElementById('{box}')", "document.documentElement"):
                 assert await page.run(f"{each}.scrollWidth <= {each}.clientWidth"), place
         broken = "[...document.querySelectorAll('th, .tag, .switch button')].some((each) =>"

@@ -2,6 +2,8 @@
 
 const POLL_MS = 2000;
 const HIDDEN_MS = 10000;
+// As in page.css.
+const NARROW = matchMedia("(max-width: 900px)");
 const TABS = { tree: "Tree", levels: "Levels", why: "Why", insights: "Insights", run: "Run" };
 // `opened` is whether the tab shows what it is to show of this run.
 const state = { run: null, search: null, tab: "tree", opened: false, candidate: null, runs: { runs: [], unreadable: [] } };
@@ -48,6 +50,8 @@ async function follow(address = location.href) {
     showRun(told);
   }
   if (Object.hasOwn(TABS, place)) {
+    // There the candidate lies over what is to be seen.
+    if (NARROW.matches) closeCandidate();
     await openTab(place);
   } else if (/^\d+$/.test(place)) {
     await openCandidate(Number(place));
@@ -370,9 +374,9 @@ $("searches").addEventListener("change", (event) => {
   go(null);
 });
 $("tabs").append(...Object.entries(TABS).map(([name, said]) => el("a", { "data-tab": name }, said)));
-$("legend").open = innerWidth > 900 && innerHeight > 600;
+$("legend").open = !NARROW.matches && innerHeight > 600;
 $("runs").addEventListener("click", (event) => {
-  if (event.target.closest("a") && matchMedia("(max-width: 900px)").matches) toggleRuns();
+  if (event.target.closest("a") && NARROW.matches) toggleRuns();
 });
 $("found").addEventListener("click", (event) => { if (event.target.closest("a")) $("found").hidden = true; });
 document.addEventListener("pointerdown", (event) => {

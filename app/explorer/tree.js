@@ -9,7 +9,7 @@ const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678
 const FEW = 1200;
 const REST_MS = 120;
 const BEYOND = 0.05;
-const MARGIN = { left: 48, right: 48, top: 64, bottom: 40 };
+const MARGIN = { left: 48, right: 48, top: 72, bottom: 40 };
 
 class Tree {
   // `legend` takes a part of the room below.
