@@ -5,6 +5,7 @@ Strings alone; does not know where they are shown.
 
 from __future__ import annotations
 
+import json
 import re
 
 SHORT_ID = 8
@@ -12,8 +13,11 @@ SHORT_ID = 8
 SIMULATED = "simulated models: the scores mean nothing outside the sandbox"
 LEAST_IN_CENTS = 0.1
 """US dollars; smaller sums are shown to the hundredth of a cent."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_ESCAPED = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNSEEN = r"\x7f-\x9f\u200b\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f"
+"""Controls, marks that turn the direction of text, and signs that show nothing, by which a prompt
+may say what only a model reads. Not joiners: scripts and emoji need them. dom.js has the same."""
+_CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f{_UNSEEN}]")
+_ESCAPED = re.compile(rf"[{_UNSEEN}]")
 """What JSON leaves as it is."""
 
 
@@ -28,7 +32,7 @@ def escaped(told: str) -> str:
     # As above.
     if told.isprintable():
         return told
-    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", told)
+    return _ESCAPED.sub(lambda found: json.dumps(found[0])[1:-1], told)
 
 
 def one_line(text: str) -> str:

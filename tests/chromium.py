@@ -44,6 +44,7 @@ _KEYS = {
     "ArrowDown": 40,
     "Escape": 27,
     "Enter": 13,
+    "Tab": 9,
 }
 
 

@@ -21,7 +21,7 @@ from drpo.checkpoints.runs import run_paths
 from drpo.prompt_files import read_prompt
 from drpo.run import GRACE_S
 from drpo.settings import choices, compose_settings
-from drpo.wording import plain
+from drpo.wording import escaped, plain
 
 SMOKE = "experiment=smoke"
 SLOW = [f"models.{role}.latency_ms=200" for role in ("target", "judge", "rewriter")]
@@ -380,6 +380,21 @@ def test_what_a_prompt_says_does_nothing_to_the_terminal(tmp_path: Path) -> None
 def test_plain_keeps_lines_and_tabs() -> None:
     """And nothing else of what a terminal acts on."""
     assert plain("a\tb\nc\x1b\x9b\u202ed") == "a\tb\nc\ufffd\ufffd\ufffdd"
+
+
+@pytest.mark.parametrize("sign", ["\u200b", "\u2060", "\u2063", "\ufeff", "\U000e0041"])
+def test_what_shows_nothing_is_shown(sign: str) -> None:
+    """A prompt may hide words in it that only a model reads; JSON means the same without it."""
+    assert plain(f"a{sign}b") == "a\ufffdb"
+    told = json.dumps([f"a{sign}b"], ensure_ascii=False)
+    assert sign not in escaped(told)
+    assert json.loads(escaped(told)) == [f"a{sign}b"]
+
+
+def test_what_scripts_and_emoji_need_stays() -> None:
+    """Joiners, and the marks of scripts that are written from right to left."""
+    for text in ("\U0001f469\u200d\U0001f680", "\u0645\u06cc\u200c\u062e", "\u05d0\u200f!"):
+        assert plain(text) == text
 
 
 def test_a_closed_pipe_is_no_error(folder: Path) -> None:

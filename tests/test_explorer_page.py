@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
+from attacked import PLANTED, attacked
 from chromium import EXECUTABLE, Page, chromium
+from explored import CANDIDATES, CHOSEN, DETAILS, LOST, PANEL, SAID, reported, served
 
 import drpo
 from drpo.checkpoints import reader
-from drpo.explorer.report import report
 from drpo.explorer.server import Viewed
 from drpo.loopback import listening
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium is installed here")
 
-ATTACK = (
-    '</script><script>alert("script")</script><img src=x onerror=\'alert("image")\'>'
-    '<svg onload=alert("svg")><a href="javascript:alert(1)">click</a><iframe src="//evil.example">'
-    "<!-- ]]> <style>*{display:none}</style> {{7*7}} ${alert(2)} \u2028 \u202e "
-    '"><base href="https://evil.example/"><form action="https://evil.example/"><input autofocus'
-    " onfocus=alert(3)><details open ontoggle=alert(4)><template><plaintext>"
-)
-CHOSEN = "document.querySelector('#details h1')?.textContent"
-DETAILS = "document.getElementById('details').innerText"
-PANEL = "document.getElementById('panel').innerText"
-LOST = "document.getElementById('lost').textContent"
-CANDIDATES = "Number(document.getElementById('canvas').dataset.candidates)"
 MOST_ELEMENTS = 3000
 
 
@@ -40,94 +26,73 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return drpo.optimize_blocking("search=quick", "search.levels=4", runs=runs).path
 
 
-@asynccontextmanager
-async def reported(path: Path, folder: Path, place: str = "") -> AsyncIterator[Page]:
-    """The page of a run's report, drawn."""
-    file = folder / "report.html"
-    file.write_text(report(path), encoding="utf-8")
-    async with chromium() as page:
-        await page.open(f"{file.as_uri()}#{place}")
-        await page.until(CANDIDATES)
-        yield page
-        assert page.errors == []
-        assert page.requests == [f"{file.as_uri()}"] or page.requests == [
-            f"{file.as_uri()}#{place}"
-        ]
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of an alignment on the sandbox, which has searches, arms, findings and examples."""
+    words = ("search=greedy", "search.levels=2", "data.limit=40", "examples.limit=2")
+    return drpo.align_blocking(*words, runs=tmp_path_factory.mktemp("runs")).path
 
 
-def attacked(path: Path, folder: Path) -> Path:
-    """A copy in which every text of a model, and every word of a person, is an attack."""
-    copy = folder / path.name
-    copy.write_bytes(path.read_bytes())
-    with closing(sqlite3.connect(copy)) as db:
-        given = {"attack": ATTACK}
-        db.execute("update text set body = body || :attack", given)
-        db.execute("update decision set reason = reason || :attack, action = action", given)
-        db.execute("update selection set reason = reason || :attack", given)
-        db.execute("update call set model = :attack, finish_reasons = json_array(:attack)", given)
-        db.execute(
-            "update verdict set scores = (select json_group_array(json_set(value, '$.aspect',"
-            " :attack, '$.rationale', :attack)) from json_each(scores)),"
-            " notes = json_array(:attack)",
-            given,
-        )
-        db.execute("update query set messages = json_array(json_array('user', :attack))", given)
-        db.execute("update query set tags = json_array(:attack), id = id || :attack", given)
-        db.execute("update run set reason = :attack", given)
-        db.commit()
-    return copy
-
-
-async def look_at_everything(page: Page, run: str) -> None:
-    """Every page beside the tree, every candidate, every fold."""
+async def look_at_everything(page: Page, run: str) -> str:
+    """Every page beside the tree, candidates of every search, every fold; all that was read."""
     unfold = (
         "document.querySelectorAll('.fold:not(.open) > button').forEach((each) => each.click())"
     )
-    for place in ("levels", "why", "insights", "run", "tree", "0", "1", "5"):
+    read = ""
+    searches = await page.run("document.getElementById('searches').length")
+    firsts = [str(1_000_000 * each) for each in range(1, searches)]
+    last = str(await page.run(f"{CANDIDATES} - 1"))
+    for place in ("levels", "why", "insights", "run", "tree", "0", "1", last, *firsts):
         await page.run(f"location.hash = '#{run}/{place}'")
-        heading = "#details h1" if place.isdigit() else "#panel"
-        await page.until(f"document.querySelector('{heading}')")
         if place.isdigit():
-            await page.until(f"{CHOSEN} === 'Candidate {place}'")
+            await page.until(f"{SAID}.includes('Candidate {place},')")
+        elif place != "tree":
+            await page.until("document.querySelector('#panel h1')")
         for _ in range(2):
             await page.run(unfold)
+        assert await page.run("document.querySelectorAll('.failed').length") == 0, place
+        read += str(await page.run("document.body.innerText"))
     await page.press("/")
     await page.write("script")
     await page.until("!document.getElementById('found').hidden")
+    return read + str(await page.run("document.body.innerText"))
+
+
+async def unharmed(page: Page, read: str) -> None:
+    """Nothing of an attack ran, was made an element, or is a link; all was shown as it is."""
+    assert page.dialogs == []
+    assert page.errors == []
+    assert '<script>alert("script")</script>' in read
+    assert not {*"\x00\u202e\U000e0041"} & {*read}
+    assert await page.run(f"document.querySelectorAll('{PLANTED}').length") == 0
+    foreign = (
+        "[...document.querySelectorAll('a')].filter((a) => !a.hash || a.origin !== location.origin)"
+    )
+    assert await page.run(f"{foreign}.length") == 0
 
 
 async def test_i4_no_text_of_a_model_is_markup_or_script_in_a_report(
-    run: Path, tmp_path: Path
+    aligned: Path, tmp_path: Path
 ) -> None:
     """Scripts, handlers, addresses and broken markup are shown as they are written."""
-    async with reported(attacked(run, tmp_path), tmp_path) as page:
-        await look_at_everything(page, run.stem)
-        assert page.dialogs == []
-        shown = await page.run("document.body.innerText")
-        assert '<script>alert("script")</script>' in shown
-        assert "\u202e" not in shown
-        planted = "img, iframe, base, form[action], svg[onload], [onerror], plaintext, template"
-        assert await page.run(f"document.querySelectorAll('{planted}').length") == 0
-        links = (
-            "[...document.querySelectorAll('a')].filter((a) => !a.hash || a.protocol !== 'file:')"
-        )
-        assert await page.run(f"{links}.length") == 0
+    async with reported(attacked(aligned, tmp_path), tmp_path) as page:
+        await unharmed(page, await look_at_everything(page, aligned.stem))
 
 
 async def test_i4_no_text_of_a_model_is_markup_or_script_when_served(
-    run: Path, tmp_path: Path
+    aligned: Path, tmp_path: Path
 ) -> None:
-    """And the page asks nobody but its own server."""
-    attacked(run, tmp_path)
+    """And the page asks nobody but its own server, not for the name of a file either."""
+    attacked(aligned, tmp_path)
+    (tmp_path / '<img src="x" onerror="alert(5)">.sqlite').write_text("nothing")
     async with (
         listening(Viewed(tmp_path).application(), "127.0.0.1", 0) as url,
         chromium() as page,
     ):
-        await page.open(f"{url}/#{run.stem[:8]}")
+        await page.open(f"{url}/#{aligned.stem[:8]}")
         await page.until(CANDIDATES)
-        await look_at_everything(page, run.stem)
-        assert page.dialogs == []
-        assert page.errors == []
+        await page.press("r")
+        await unharmed(page, await look_at_everything(page, aligned.stem))
         assert [each for each in page.requests if not each.startswith(url)] == []
 
 
@@ -153,8 +118,7 @@ async def test_a_link_opens_its_candidate(run: Path, tmp_path: Path) -> None:
     """By the beginning of the run's id; the picture shows where it is."""
     async with reported(run, tmp_path, f"{run.stem[:8]}/5") as page:
         await page.until(f"{CHOSEN} === 'Candidate 5'")
-        said = "document.getElementById('said').textContent"
-        assert (await page.until(said)).startswith("Candidate 5, level ")
+        assert (await page.until(SAID)).startswith("Candidate 5, level ")
 
 
 async def test_arrows_walk_the_tree_and_escape_leaves_it(run: Path, tmp_path: Path) -> None:
@@ -170,6 +134,46 @@ async def test_arrows_walk_the_tree_and_escape_leaves_it(run: Path, tmp_path: Pa
         await page.until(f"{CHOSEN} === 'Candidate 0'")
         await page.press("Escape")
         await page.until("document.getElementById('details').hidden")
+
+
+async def test_a_selection_shows_the_call_that_made_it(run: Path, tmp_path: Path) -> None:
+    """Beside its reason, with what the rewarder was asked and said."""
+    async with reported(run, tmp_path, f"{run.stem}/1") as page:
+        await page.until(f"{CHOSEN} === 'Candidate 1'")
+        call = "[...document.querySelectorAll('#details .role.rewarder')][0].closest('button')"
+        await page.run(f"{call}.click()")
+        shown = await page.run(f"{call}.parentElement.innerText")
+        assert "reply" in shown
+        assert "tokens" in shown
+
+
+async def test_a_long_path_is_short_until_it_is_asked_for(tmp_path: Path) -> None:
+    """Who goes through the page by keys is not held up by it."""
+    words = ("search=greedy", "search.levels=20")
+    path = drpo.optimize_blocking(*words, runs=tmp_path).path
+    steps = "document.querySelectorAll('#details .way a').length"
+    async with reported(path, tmp_path, path.stem) as page:
+        await page.press("b")
+        await page.until(CHOSEN)
+        assert await page.run(steps) < 10
+        await page.run("document.querySelector('#details .way button').click()")
+        assert await page.run(steps) == len(reader.summary(path)["best"]["path"]) - 1
+
+
+async def test_a_search_says_how_much_it_found(run: Path, tmp_path: Path) -> None:
+    """Also where that is nothing; a candidate is told with what became of it."""
+    found = "document.getElementById('found').innerText"
+    async with reported(run, tmp_path) as page:
+        for asked, said in (
+            ("the", "brought it"),
+            ("no such words", "No prompt has"),
+            ("#99", "no candidate 99"),
+            ("#0", "level 0, kept"),
+        ):
+            await page.press("/")
+            await page.write(asked)
+            await page.until(f"{found}.includes('{said}')")
+            await page.press("Escape")
 
 
 async def test_keys_search_help_and_turn_the_light(run: Path, tmp_path: Path) -> None:
@@ -189,19 +193,6 @@ async def test_keys_search_help_and_turn_the_light(run: Path, tmp_path: Path) ->
         await page.run("document.activeElement.blur()")
         await page.press("t")
         assert {before, await page.run(theme)} == {"light", "dark"}
-
-
-@asynccontextmanager
-async def served(folder: Path, place: str = "") -> AsyncIterator[Page]:
-    """The page over a folder of runs, drawn."""
-    async with (
-        listening(Viewed(folder).application(), "127.0.0.1", 0) as url,
-        chromium() as page,
-    ):
-        await page.open(f"{url}/#{place}")
-        await page.until(CANDIDATES)
-        yield page
-        assert page.errors == []
 
 
 async def test_another_run_brings_nothing_of_the_one_before(run: Path, tmp_path: Path) -> None:
@@ -326,40 +317,15 @@ async def test_a_run_of_examples_shows_theirs(tmp_path: Path) -> None:
         assert "Not found" not in await page.run(CHOSEN)
 
 
-async def test_the_prompt_to_use_is_marked(tmp_path: Path) -> None:
+async def test_the_prompt_to_use_is_marked(aligned: Path, tmp_path: Path) -> None:
     """Which is what an alignment chose, whatever its search returned."""
-    words = ("search=greedy", "search.levels=2", "data.limit=40", "examples.limit=2")
-    path = drpo.align_blocking(*words, runs=tmp_path).path
-    used = reader.summary(path)["deployed"]["candidate"]
-    async with reported(path, tmp_path, f"{path.stem}/tree") as page:
+    used = reader.summary(aligned)["deployed"]["candidate"]
+    async with reported(aligned, tmp_path, f"{aligned.stem}/tree") as page:
         legend = await page.run("document.getElementById('legend').innerText")
         assert "★ prompt to use" in legend
         await page.press("b")
         await page.until(f"{CHOSEN} === 'Candidate {used}'")
         assert "★ prompt to use" in await page.run(DETAILS)
-
-
-async def test_nothing_of_the_bar_lies_under_another(run: Path, tmp_path: Path) -> None:
-    """In a narrow window too."""
-    boxes = (
-        "[...document.querySelectorAll('#bar > *, #tabs > *, #search')]"
-        ".filter((each) => each.id !== 'tabs' && !each.matches('.search'))"
-        ".map((each) => each.getBoundingClientRect()).filter((box) => box.width)"
-    )
-    apart = (
-        "(a, b) => a.right <= b.left + 1 || b.right <= a.left + 1"
-        " || a.bottom <= b.top + 1 || b.bottom <= a.top + 1"
-    )
-    file = tmp_path / "report.html"
-    file.write_text(report(run), encoding="utf-8")
-    for width in (400, 700, 950):
-        async with chromium(width, 600) as page:
-            await page.open(file.as_uri())
-            await page.until(CANDIDATES)
-            script = (
-                f"{boxes}.every((a, at, all) => all.slice(at + 1).every((b) => ({apart})(a, b)))"
-            )
-            assert await page.run(script), width
 
 
 async def test_only_the_open_candidate_is_in_the_page(run: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 // One candidate: what became of it and why, its prompt against its parent's, each answer with its
 // selection and verdict, and the calls behind all of it. Only the open one is on the page.
 
-const LONGEST_WAY = 40;
+const LONGEST_WAY = 14;
+const WAY_ENDS = 8;
+// What became of a candidate, in words.
+const FATES = { kept: "kept", skipped: "kept, good enough", dropped: "dropped", open: "not decided yet", arm: "compared" };
 
 function details(run, told) {
   const { candidate: one } = told;
@@ -9,9 +12,7 @@ function details(run, told) {
   return [
     detailsHead(one, run),
     figures(one, told, armOf(run, one.candidate)),
-    one.parent !== null && el("div", { class: "way", "aria-label": "Path from the root" },
-      wayTo(run.tree, one.candidate).map((id, at, all) => [at > 0 && el("span", {}, "›"),
-        id === null ? el("span", {}, "…") : at === all.length - 1 ? el("span", {}, `#${id}`) : link(id)])),
+    one.parent !== null && wayPart(wayTo(run.tree, one.candidate), link),
     decisionsPart(one, armOf(run, one.candidate)),
     ...Object.keys(one.prompts).map((name, _, names) =>
       promptPart(one, name, told.texts, names.length > 1)),
@@ -22,26 +23,21 @@ function details(run, told) {
 }
 
 function candidateLink(run, id, label = `#${id}`) {
-  return el("a", { href: `#${encodeURIComponent(run)}/${encodeURIComponent(id)}` }, label);
+  return el("a", { href: addressOf(run, id) }, label);
 }
 
 function detailsHead(one, run) {
-  const fates = { kept: `kept, rank ${(one.beam_rank ?? 0) + 1}`, skipped: "kept, good enough",
-    dropped: "dropped", open: "not decided yet", arm: "compared" };
   const row = run.tree.id.indexOf(one.candidate);
   const fate = run.tree.fate[row];
+  const rank = fate === "kept" && one.beam_rank !== null ? `, rank ${one.beam_rank + 1}` : "";
   const arm = armOf(run, one.candidate);
   return el("header", {},
     el("h1", {}, arm ? arm.label : `Candidate ${one.candidate}`),
     !arm && el("span", { class: "tag" }, `level ${one.level}`),
     el("span", { class: "tag" }, one.author ? "by a person" : origin(one)),
-    el("span", { class: fate === "dropped" || fate === "open" ? "tag" : "tag on" }, fates[fate] ?? fate),
+    el("span", { class: fate === "dropped" || fate === "open" ? "tag" : "tag on" }, `${FATES[fate] ?? fate}${rank}`),
     starsOf(run).filter(({ id }) => id === one.candidate).map(({ sign, said }) => el("span", { class: "tag on" }, `${sign} ${said}`)),
-    closeButton());
-}
-
-function closeButton() {
-  return el("button", { class: "quiet close", title: "Close (Esc)", "aria-label": "Close", "data-do": "close" }, "×");
+    closeButton(leaveCandidate));
 }
 
 function origin(one) {
@@ -67,16 +63,14 @@ function figures(one, told, arm) {
   const calls = one.calls.map((key) => told.calls[key]).filter(Boolean);
   const sum = (name) => calls.reduce((total, call) => total + (call[name] ?? 0), 0);
   const unknown = calls.some((call) => call.cost_usd === null);
-  const shown = [
+  return figuresOf([
     arm ? ["mean reward", value(arm.mean)] : ["reward", value(one.reward)],
     !arm && [`path value (of ${count(one.path_count)})`, value(one.path_value)],
     ["calls", count(calls.length)],
     ["tokens", count(sum("prompt_tokens") + sum("completion_tokens"))],
     ["cost", unknown ? "unknown" : dollars(sum("cost_usd"))],
     ["time in calls", seconds(sum("seconds"))],
-  ];
-  return el("div", { class: "figures" }, shown.filter(Boolean).map(([name, said]) =>
-    el("div", {}, el("span", {}, name), el("b", {}, said))));
+  ]);
 }
 
 function wayTo(tree, id) {
@@ -85,8 +79,21 @@ function wayTo(tree, id) {
   for (let at = id; at !== null && at !== undefined && found.length < tree.id.length; at = parents.get(at)) {
     found.unshift(at);
   }
-  if (found.length <= LONGEST_WAY) return found;
-  return [found[0], null, ...found.slice(2 - LONGEST_WAY)];
+  return found;
+}
+
+// A long one in short, until the rest of it is asked for.
+function wayPart(ids, link) {
+  const box = el("nav", { class: "way", "aria-label": "Path from the root" });
+  const step = (id, at) => [at > 0 && el("span", { "aria-hidden": "true" }, "›"),
+    id === ids.at(-1) ? el("span", { "aria-current": "page" }, `#${id}`) : link(id)];
+  const show = (...steps) => box.replaceChildren(...nodesOf(steps));
+  if (ids.length <= LONGEST_WAY) show(ids.map(step));
+  else {
+    const more = el("button", { click: () => { show(ids.map(step)); box.querySelector("a").focus(); } }, `… ${ids.length - 1 - WAY_ENDS} more …`);
+    show(step(ids[0], 0), more, ids.slice(-WAY_ENDS).map(step));
+  }
+  return box;
 }
 
 function decisionsPart(one, arm) {
@@ -107,7 +114,7 @@ function promptPart(one, name, texts, several) {
   show(against ? "changes" : "text");
   const made = part(several ? `Prompt: ${name}` : "Prompt",
     one.parent === null ? null : against ? `against #${one.parent}, by sentence` : `the same as of #${one.parent}`, box);
-  if (against) made.firstChild.append(switcher(["changes", "text"], "changes", show));
+  if (against) made.firstChild.append(switcher("Shown of the prompt", ["changes", "text"], "changes", show));
   return made;
 }
 
@@ -139,8 +146,9 @@ function answer(sample, query, told) {
     selection ? [
       el("div", {}, selection.aspects.map((aspect) =>
         [el("span", { class: "tag", title: aspect.definition }, aspect.name), " "])),
-      el("p", { class: "note" }, selection.reason),
+      longText(selection.reason, "bare"),
       notes(selection.notes),
+      told.calls[selection.call] && callFold(selection.call, told.calls[selection.call], told.texts),
     ] : el("p", { class: "note" }, "Fixed for all queries, or not chosen yet."),
     el("h3", {}, "Answer"),
     sample.failure && el("p", { class: "note" }, `Failed: ${sample.failure}`),
@@ -157,7 +165,7 @@ function score(each) {
   filled.style.width = `${((each.value ?? 1) - 1) * 25}%`;
   return el("tr", {}, el("td", {}, each.aspect),
     el("td", {}, each.value === null ? "–" : [el("span", { class: "meter" }, filled), value(each.value, each.value % 1 ? 1 : 0)]),
-    el("td", {}, each.rationale, each.unscored && el("span", { class: "note" }, ` Unscored: ${each.unscored}`)));
+    el("td", {}, longText(each.rationale, "bare"), each.unscored && el("span", { class: "note" }, ` Unscored: ${each.unscored}`)));
 }
 
 function notes(said) {
@@ -179,13 +187,15 @@ function rewritesPart(one, link) {
 function callsPart(one, told) {
   const calls = one.calls.map((key) => [key, told.calls[key]]).filter(([, call]) => call);
   if (!calls.length) return null;
-  const rows = paged(el("div"), calls, ([key, call]) => {
-    const took = `${count(call.prompt_tokens)} + ${count(call.completion_tokens)} tokens · ${seconds(call.seconds)} · ${dollars(call.cost_usd)}`;
-    const line = [el("span", { class: `role ${ROLES.includes(call.role) ? call.role : ""}` }, call.role), ` ${call.model} `,
-      call.outcome !== "ok" && call.outcome && el("span", { class: "tag warn" }, words(call.outcome))];
-    return fold(line, took, () => callOf(key, call, told.texts), { name: "call" });
-  });
-  return part("Calls", `${count(calls.length)}, with tokens, time and cost`, rows);
+  const rows = paged(el("div"), calls, ([key, call]) => callFold(key, call, told.texts));
+  return part("Calls", `${count(calls.length)}: what wrote it, answered, judged, and rewrote it`, rows);
+}
+
+function callFold(key, call, texts) {
+  const took = `${count(call.prompt_tokens)} + ${count(call.completion_tokens)} tokens · ${seconds(call.seconds)} · ${dollars(call.cost_usd)}`;
+  const line = [roleMark(call.role), ` ${call.model} `,
+    call.outcome !== "ok" && call.outcome && el("span", { class: "tag warn" }, words(call.outcome))];
+  return fold(line, took, () => callOf(key, call, texts), { name: "call" });
 }
 
 function callOf(key, call, texts) {

@@ -13,6 +13,7 @@ from typing import Any
 
 from drpo.checkpoints import details, reader
 from drpo.checkpoints.facts import searches
+from drpo.checkpoints.rows import dumps
 from drpo.checkpoints.runs import reading, run_files
 from drpo.graph.errors import BadInput
 from drpo.insights import insights
@@ -20,6 +21,11 @@ from drpo.sentences import match, pieces, sentences
 from drpo.why import why
 
 Document = dict[str, Any]
+
+
+def encoded(document: object) -> bytes:
+    """As JSON in UTF-8, in which a lone half of a character has no place: it is replaced."""
+    return dumps(document).encode("utf-8", "replace")
 
 
 def run_row(path: Path) -> Document:

@@ -3,8 +3,9 @@
 
 const TEXT_AT_ONCE = 4000;
 const ROWS_AT_ONCE = 40;
-// Marks that turn the direction of what follows, and other characters that show nothing.
-const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
+// Marks that turn the direction of what follows, and other characters that show nothing: app/wording.py
+// has the same ones. Joiners stay, which scripts and emoji need.
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u202a-\u202e\u2060-\u2069\ufeff\u{e0000}-\u{e007f}]/gu;
 
 const $ = (id) => document.getElementById(id);
 
@@ -13,7 +14,7 @@ function el(name, attributes = {}, ...children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (typeof value === "function") made.addEventListener(key, value);
-    else made.setAttribute(key, value === true ? "" : String(value));
+    else made.setAttribute(key, value === true ? "" : plain(value));
   }
   made.append(...nodesOf(children));
   return made;
@@ -92,9 +93,13 @@ function part(title, note, ...children) {
   return el("section", { class: "part" }, head, children);
 }
 
+function closeButton(close) {
+  return el("button", { class: "quiet close", title: "Close (Esc)", "aria-label": "Close", click: close }, "×");
+}
+
 // Buttons of which one is pressed; `pick` gets its name.
-function switcher(names, chosen, pick) {
-  const box = el("span", { class: "switch", role: "group" });
+function switcher(label, names, chosen, pick) {
+  const box = el("span", { class: "switch", role: "group", "aria-label": label });
   const buttons = names.map((name) => el("button", { click: () => press(name) }, name));
   function mark(name) {
     names.forEach((each, at) => buttons[at].setAttribute("aria-pressed", String(each === name)));
@@ -109,14 +114,21 @@ function switcher(names, chosen, pick) {
 }
 
 function table(heads, rows, limit = 400) {
-  const numeric = heads.map((_, at) => rows.length > 0 && rows.every((row) =>
-    typeof row[at] === "number" || /^[-–$0-9.,% s]*$/.test(row[at] ?? "")));
+  const isFigure = (cell) => /^([-–$0-9.,% ms]|min|unknown)*$/.test(cell ?? "");
+  const numeric = heads.map((_, at) => rows.every((row) => isFigure(row[at]))
+    && rows.some((row) => /[0-9]|unknown/.test(row[at] ?? "")));
   const kind = (at) => (numeric[at] ? { class: "number" } : {});
   const body = el("tbody");
   paged(body, rows, (row) => el("tr", {}, row.map((cell, at) => el("td", kind(at), cell ?? "–"))), limit);
   return el("div", { class: "wide" }, el("table", { class: "figures-table" },
     heads.some(isShown) && el("thead", {}, el("tr", {}, heads.map((head, at) => el("th", kind(at), head)))),
     body));
+}
+
+// Figures side by side, each under its name.
+function figuresOf(named) {
+  return el("dl", { class: "figures" }, named.filter(Boolean).map(([name, said]) =>
+    el("div", {}, el("dt", {}, name), el("dd", {}, said))));
 }
 
 const count = (value) => Math.round(value).toLocaleString("en");

@@ -34,9 +34,10 @@ function handlerOf(key) {
 
 function escape() {
   if (!$("found").hidden || tree.found) endSearch();
-  else if (!$("details").hidden) go(state.tab === "tree" ? null : state.tab);
+  else if (document.activeElement === $("search")) focusMain();
+  else if (!$("details").hidden) leaveCandidate();
   else if (!$("runs").hidden) toggleRuns();
-  $("canvas").focus();
+  focusMain();
 }
 
 function walk(key) {
@@ -50,11 +51,11 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
   const typing = event.target.matches("input, select, textarea");
   if (typing && event.key !== "Escape") return;
-  const onTree = state.tab === "tree" && !event.target.closest("#details, #runs");
+  const onTree = state.run && state.tab === "tree" && !event.target.closest("#details, #runs");
   if (event.key.startsWith("Arrow")) {
     if (!onTree) return;
     walk(event.key);
-  } else if (event.key === "Enter" && event.target.closest("a, button")) {
+  } else if (event.key === "Enter" && event.target.closest("a, button, summary")) {
     return;
   } else if (handlerOf(event.key)) {
     handlerOf(event.key)();
@@ -72,7 +73,7 @@ $("search").addEventListener("keydown", (event) => {
 });
 
 function help() {
-  $("help").replaceChildren(el("h1", {}, "Keys"), el("dl", {}, KEYS.map(([key, said]) =>
+  $("help").replaceChildren(el("h1", { id: "help-title" }, "Keys"), closeButton(() => $("help").close()), el("dl", {}, KEYS.map(([key, said]) =>
     [el("dt", {}, key.split(" ").map((each) => [el("kbd", {}, each), " "])), el("dd", {}, said)])));
   $("help").showModal();
 }

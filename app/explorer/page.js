@@ -2,11 +2,13 @@
 
 const POLL_MS = 2000;
 const HIDDEN_MS = 10000;
+// As in page.css.
+const NARROW = matchMedia("(max-width: 900px)");
 const TABS = { tree: "Tree", levels: "Levels", why: "Why", insights: "Insights", run: "Run" };
 // `opened` is whether the tab shows what it is to show of this run.
 const state = { run: null, search: null, tab: "tree", opened: false, candidate: null, runs: { runs: [], unreadable: [] } };
 
-const tree = new Tree($("canvas"), { pick: (id) => go(id), point });
+const tree = new Tree($("canvas"), $("legend"), { pick: (id) => go(id), point });
 
 // Links: #RUN, #RUN/CANDIDATE, #RUN/TAB; the beginning of a run's id is enough.
 function read(address) {
@@ -22,8 +24,12 @@ function decoded(part) {
   }
 }
 
+function addressOf(run, place = null) {
+  return `#${encodeURIComponent(run)}${place === null ? "" : `/${encodeURIComponent(place)}`}`;
+}
+
 function go(place) {
-  const hash = `#${encodeURIComponent(state.run.run)}${place === null ? "" : `/${place}`}`;
+  const hash = addressOf(state.run.run, place);
   if (location.hash === hash) follow().catch(failed);
   else location.hash = hash;
 }
@@ -44,6 +50,8 @@ async function follow(address = location.href) {
     showRun(told);
   }
   if (Object.hasOwn(TABS, place)) {
+    // There the candidate lies over what is to be seen.
+    if (NARROW.matches) closeCandidate();
     await openTab(place);
   } else if (/^\d+$/.test(place)) {
     await openCandidate(Number(place));
@@ -72,7 +80,7 @@ function noRun(name) {
   leaveRun();
   document.title = "drpo";
   $("run-name").replaceChildren();
-  $("tabs").replaceChildren();
+  renderTabs();
   $("tree").hidden = true;
   $("panel").hidden = false;
   $("panel").replaceChildren(...(name ? [el("h1", {}, "No such run"), el("p", {}, "No run here begins with ",
@@ -94,8 +102,9 @@ function showRun(run) {
   if (state.tab === "tree") [$("tree").hidden, $("panel").hidden] = [false, true];
   const { status, reason } = run.summary;
   document.title = `drpo ${run.run.slice(0, 8)} · ${status}`;
-  $("run-name").replaceChildren(el("code", {}, run.run.slice(0, 8)), statusMark(status),
-    el("span", { class: "note", title: reason ?? "" }, kindOf(run.summary)));
+  $("run-name").replaceChildren(...nodesOf([el("code", {}, run.run.slice(0, 8)), statusMark(status),
+    reason && el("span", { class: "note reason", title: reason }, reason),
+    el("span", { class: "note" }, kindOf(run.summary))]));
   const kinds = { prompt: "Search for the prompt", arms: "Comparison of the best", example: "Example" };
   const searches = $("searches");
   searches.hidden = run.searches.length < 2;
@@ -115,10 +124,15 @@ function firstSearch(run) {
   return (run.searches.find((each) => begun.has(each.number)) ?? run.searches[0])?.number ?? 0;
 }
 
+// Links that stay: what has the focus among them keeps it.
 function renderTabs() {
-  $("tabs").replaceChildren(...Object.entries(TABS).map(([name, said]) => el("button", {
-    role: "tab", "aria-selected": String(name === state.tab), click: () => go(name),
-  }, said)));
+  $("tabs").hidden = $("search").disabled = !state.run;
+  if (!state.run) return;
+  for (const link of $("tabs").children) {
+    link.href = addressOf(state.run.run, link.dataset.tab);
+    if (link.dataset.tab === state.tab) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
 }
 
 async function openTab(tab) {
@@ -136,7 +150,7 @@ async function openTab(tab) {
     why: async () => whyPanel(run, await documents.why(run.run)),
     insights: async () => insightsPanel(run, await documents.insights(run.run)),
   };
-  const made = await attempt(making[tab]);
+  const made = await attempt(making[tab], el("h1", {}, TABS[tab]));
   if (state.tab !== tab || state.run?.run !== run.run) return null;
   panel.replaceChildren(...nodesOf([made]));
   panel.scrollTop = 0;
@@ -145,12 +159,12 @@ async function openTab(tab) {
 }
 
 // What was made, or in its place why it could not be.
-async function attempt(making) {
+async function attempt(making, head) {
   try {
     return await making();
   } catch (error) {
     if (error instanceof Denied) throw error;
-    return el("p", { class: "note failed" }, String(error.message));
+    return [head, el("p", { class: "failed" }, String(error.message))];
   }
 }
 
@@ -174,25 +188,42 @@ async function openCandidate(id) {
   // With less room the tree moves; what was chosen stays in sight.
   if (wasHidden) requestAnimationFrame(() => requestAnimationFrame(() => tree.choose(state.candidate)));
   await renderCandidate(id);
-  return say(`Candidate ${id}, level ${run.tree.level[run.tree.id.indexOf(id)]}`);
+  return say(`Candidate ${id}, ${standingOf(run, id)}`);
+}
+
+// Where a candidate stands, in words.
+function standingOf({ tree: { id: ids, level, fate, value: values } }, id) {
+  const row = ids.indexOf(id);
+  const valued = values[row] === null ? "" : `, path value ${value(values[row])}`;
+  return `level ${level[row]}, ${FATES[fate[row]] ?? fate[row]}${valued}`;
 }
 
 // Where a candidate would be: why there is none.
 function notice(text) {
   $("details").hidden = false;
-  $("details").replaceChildren(el("header", {}, el("h1", {}, "Not found"), closeButton()), el("p", { class: "missing" }, text));
+  $("details").replaceChildren(plainHead("Not found"), el("p", { class: "missing" }, text));
   say(text);
 }
 
 async function renderCandidate(id, { keep = false } = {}) {
   const box = $("details");
-  const made = await attempt(async () => details(state.run, await documents.candidate(state.run.run, id)));
+  const made = await attempt(async () => details(state.run, await documents.candidate(state.run.run, id)),
+    plainHead(`Candidate ${id}`));
   if (state.candidate !== id || state.run === null) return;
+  const held = box.contains(document.activeElement);
   box.replaceChildren(...nodesOf([made]));
+  if (held) box.focus();
   if (!keep) box.scrollTop = 0;
 }
 
+const plainHead = (title) => el("header", {}, el("h1", {}, title), closeButton(leaveCandidate));
+
+function leaveCandidate() {
+  go(state.tab === "tree" ? null : state.tab);
+}
+
 function closeCandidate() {
+  if ($("details").contains(document.activeElement)) focusMain();
   state.candidate = null;
   $("details").hidden = true;
   $("details").replaceChildren();
@@ -204,7 +235,7 @@ function point(layout, node, event) {
   tip.hidden = node === null;
   if (node === null) return;
   const at = (name) => layout.of(name, node);
-  tip.replaceChildren(el("b", {}, `#${layout.id(node)}`), ` ${layout.tree.origins[at("origin")]}, ${at("fate")}`,
+  tip.replaceChildren(el("b", {}, `#${layout.id(node)}`), ` ${layout.tree.origins[at("origin")]}, ${FATES[at("fate")] ?? at("fate")}`,
     el("div", {}, `path value ${value(at("value"))} · reward ${value(at("reward"))}`));
   const box = $("tree").getBoundingClientRect();
   const right = event.clientX - box.left > box.width - 240;
@@ -213,21 +244,34 @@ function point(layout, node, event) {
 }
 
 const say = (text) => $("said").replaceChildren(plain(text));
+const focusMain = () => ($("tree").hidden ? $("panel") : $("canvas")).focus();
 
+let listed = null;
+
+// The list is made anew when it has changed alone, and who walks it by keys stays where they are.
 function renderRuns() {
-  $("runs").replaceChildren(...runsList(state.runs, state.run?.run));
+  const open = state.run?.run;
+  if (listed?.told === state.runs && listed.open === open) return;
+  listed = { told: state.runs, open };
+  const box = $("runs");
+  const held = box.contains(document.activeElement) && document.activeElement.hash;
+  box.replaceChildren(...runsList(state.runs, open));
+  if (held) [...box.querySelectorAll("a")].find((each) => each.hash === held)?.focus();
 }
 
 function toggleRuns() {
-  $("runs").hidden = !$("runs").hidden;
-  $("runs-button").setAttribute("aria-expanded", String(!$("runs").hidden));
+  const box = $("runs");
+  box.hidden = !box.hidden;
+  $("runs-button").setAttribute("aria-expanded", String(!box.hidden));
+  if (box.hidden) $("runs-button").focus();
+  else (box.querySelector("a.here") ?? box.querySelector("a"))?.focus();
 }
 
 // A server off this machine wants a token; it is kept for this page alone.
 function askToken() {
   if ($("help").open) return;
   const input = el("input", { type: "password", "aria-label": "Token", autocomplete: "off" });
-  $("help").replaceChildren(el("h1", {}, "This server needs its token"),
+  $("help").replaceChildren(el("h1", { id: "help-title" }, "This server needs its token"),
     serverSource.token ? el("p", { class: "wrong", role: "alert" }, "That was the wrong token.") : "",
     el("form", { method: "dialog", submit: () => {
       serverSource.token = input.value.trim();
@@ -241,16 +285,18 @@ function askToken() {
 function theme() {
   const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const asked = stored("theme");
-  document.documentElement.dataset.theme = ["dark", "light"].includes(asked) ? asked : system;
-  if (!tree.run) return;
-  tree.draw();
-  legend(tree);
+  wear(["dark", "light"].includes(asked) ? asked : system);
 }
 
 function turnTheme() {
   const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-  document.documentElement.dataset.theme = next;
+  wear(next);
   store("theme", next, { lasting: true });
+}
+
+function wear(name) {
+  document.documentElement.dataset.theme = name;
+  if (!tree.run) return;
   tree.draw();
   legend(tree);
 }
@@ -321,17 +367,23 @@ function markStale() {
 
 const rowOf = (run) => run.tree.id.indexOf(state.candidate);
 
-$("details").addEventListener("click", (event) => {
-  if (event.target.closest("[data-do=close]")) go(state.tab === "tree" ? null : state.tab);
-});
 $("searches").addEventListener("change", (event) => {
   state.search = Number(event.target.value);
   closeCandidate();
   showRun(state.run);
   go(null);
 });
-$("found").addEventListener("click", () => { $("found").hidden = true; });
+$("tabs").append(...Object.entries(TABS).map(([name, said]) => el("a", { "data-tab": name }, said)));
+$("legend").open = !NARROW.matches && innerHeight > 600;
+$("runs").addEventListener("click", (event) => {
+  if (event.target.closest("a") && NARROW.matches) toggleRuns();
+});
+$("found").addEventListener("click", (event) => { if (event.target.closest("a")) $("found").hidden = true; });
+document.addEventListener("pointerdown", (event) => {
+  if (!event.target.closest(".search")) $("found").hidden = true;
+});
 $("search").addEventListener("input", () => search().catch(failed));
+$("search").addEventListener("focus", () => { $("found").hidden = !tree.found; });
 $("theme").addEventListener("click", turnTheme);
 $("keys").addEventListener("click", help);
 $("runs-button").addEventListener("click", toggleRuns);

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-from drpo.checkpoints.rows import dumps
+from drpo.explorer.documents import encoded
 from drpo.graph.values import CANDIDATES_PER_SEARCH
 
 SCRIPTS = (
@@ -49,9 +49,7 @@ def page(data: Mapping[str, object], packed: str = "", *, served: bool = False) 
 
 def embedded(data: object) -> str:
     """JSON that may stand in a script element of HTML: no sign of it ends or begins anything."""
-    said = dumps(data)
-    # A lone surrogate is in no text of UTF-8.
-    return said.translate(_IN_HTML).encode("utf-8", "replace").decode()
+    return encoded(data).decode().translate(_IN_HTML)
 
 
 @cache

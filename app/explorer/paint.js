@@ -2,6 +2,8 @@
 // never the only difference.
 
 const LEAST_RADIUS = 1.4;
+const HEAD = 24;
+const RIM = 0.6;
 
 function paint(tree) {
   const { pen, canvas } = tree;
@@ -11,9 +13,11 @@ function paint(tree) {
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
   const seen = visible(tree);
-  paintColumns(tree, ink);
+  const added = addedLevels(tree);
+  paintBand(tree, added, ink);
   paintLines(tree, seen, ink);
   paintNodes(tree, seen, ink);
+  paintLevels(tree, added, ink);
 }
 
 // The nodes whose column and height are within the frame.
@@ -32,28 +36,40 @@ function visible({ layout, view, canvas }) {
   return found;
 }
 
-// Bands for the levels that skips have added, and the levels' numbers on top.
-function paintColumns({ layout, view, canvas, pen, run, search }, ink) {
+// Where the levels that skips have added begin and how wide they are; null where there are none.
+function addedLevels({ layout, view, run, search }) {
+  const step = layout.step * view.scale;
+  const first = search === 0 && run.first_extended !== null ? run.first_extended : Infinity;
+  if (layout.columns.length <= first) return null;
+  return { left: (first - 0.5) * step + view.x, width: (layout.columns.length - first) * step };
+}
+
+function paintBand({ canvas, pen }, added, ink) {
+  if (!added) return;
+  pen.fillStyle = ink("band");
+  pen.fillRect(added.left, 0, added.width, canvas.clientHeight);
+}
+
+// The levels' numbers, on a strip of their own that no candidate goes through.
+function paintLevels({ layout, view, canvas, pen, run, search }, added, ink) {
+  // What is compared has no level.
+  if (run.searches.some((each) => each.number === search && each.kind === "arms")) return;
   const step = layout.step * view.scale;
   const every = Math.ceil(34 / step);
-  const extended = search === 0 && run.first_extended !== null ? run.first_extended : Infinity;
   pen.font = "11px system-ui, sans-serif";
-  pen.textAlign = "center";
-  const left = extended * step + view.x - step / 2;
-  if (layout.columns.length > extended) {
+  pen.fillStyle = ink("ground");
+  pen.fillRect(0, 0, canvas.clientWidth, HEAD);
+  if (added) {
     pen.fillStyle = ink("band");
-    const width = (layout.columns.length - extended) * step;
-    pen.fillRect(left, 0, width, canvas.clientHeight);
+    pen.fillRect(added.left, 0, added.width, HEAD);
     pen.fillStyle = ink("warn");
     pen.textAlign = "left";
-    pen.fillText("extended", left + 4, 30);
-    pen.textAlign = "center";
+    plate(pen, "extended by skips", added.left + 4, HEAD + 12, ink("band"));
   }
-  for (let level = 0; level < layout.columns.length; level += 1) {
-    if (level % every) continue;
-    const x = level * step + view.x;
-    pen.fillStyle = ink("faint");
-    pen.fillText(level === 0 && every < 3 ? "level 0" : String(level), x, 16);
+  pen.fillStyle = ink("faint");
+  pen.textAlign = "center";
+  for (let level = 0; level < layout.columns.length; level += every) {
+    pen.fillText(level === 0 && every < 3 ? "level 0" : String(level), level * step + view.x, 16);
   }
 }
 
@@ -83,8 +99,8 @@ function paintLines(tree, seen, ink) {
   }
   const width = Math.min(1.5, Math.max(0.9, tree.view.scale * 1.2));
   stroke(pen, strokes.dropped, ink("edge"), width * (many ? 0.5 : 0.8));
-  stroke(pen, strokes.kept, ink("strong-line"), width * 1.4);
-  stroke(pen, strokes.best, ink("faint"), width * 2.2);
+  stroke(pen, strokes.kept, ink("mid"), width * (many ? 0.8 : 1.1));
+  stroke(pen, strokes.best, ink("soft"), width * 2.2);
   stroke(pen, strokes.way, ink("accent"), Math.max(1.5, width * 2.2));
 }
 
@@ -101,7 +117,7 @@ function paintNodes(tree, seen, ink) {
   const small = radius < 2.6;
   const rim = ink("ink");
   const hollow = ink("paper");
-  const grey = ink("faint");
+  const grey = ink("mid");
   if (small) paintDots(tree, seen, radius, grey);
   for (const node of small ? [] : seen) {
     const [x, y] = tree.screen(node);
@@ -119,14 +135,19 @@ function paintNodes(tree, seen, ink) {
 function paintDots(tree, seen, radius, grey) {
   const { pen, found, view, layout } = tree;
   const paths = new Map();
+  // Below them: light marks on a light ground and dark ones on a dark ground are seen by it.
+  const rims = new Path2D();
   for (const node of seen) {
     const faded = found !== null && !found.has(node);
     const key = `${tree.shades[node]} ${faded}`;
     if (!paths.has(key)) paths.set(key, { path: new Path2D(), shade: tree.shades[node], faded });
     const half = tree.isLost[node] ? radius * 0.8 : radius * 1.3;
-    paths.get(key).path.rect(layout.x[node] * view.scale + view.x - half,
-      layout.y[node] * view.scale + view.y - half, 2 * half, 2 * half);
+    const [x, y] = [layout.x[node] * view.scale + view.x - half, layout.y[node] * view.scale + view.y - half];
+    paths.get(key).path.rect(x, y, 2 * half, 2 * half);
+    if (!faded) rims.rect(x - RIM, y - RIM, 2 * (half + RIM), 2 * (half + RIM));
   }
+  pen.fillStyle = grey;
+  pen.fill(rims);
   for (const { path, shade: at, faded } of paths.values()) {
     pen.globalAlpha = faded ? 0.12 : 1;
     pen.fillStyle = at === null ? grey : PALETTE[at];
@@ -235,9 +256,9 @@ function haloed(pen, text, x, y, ground) {
 function legend(tree) {
   const colours = getComputedStyle(document.documentElement);
   const ink = (name) => colours.getPropertyValue(`--${name}`).trim();
-  const pens = { rim: ink("ink"), hollow: ink("paper"), grey: ink("faint"), colour: PALETTE[40] };
-  const kinds = [["kept", "in the beam"], ["dropped", "dropped"], ["skipped", "good enough: skips"],
-    ["skip", "carried on by a skip"], ["open", "not decided yet"], ["arm", "compared"]];
+  const pens = { rim: ink("ink"), hollow: ink("paper"), grey: ink("mid") };
+  const kinds = [["kept", "kept in the beam"], ["dropped", "dropped"], ["skipped", "good enough to be skipped"],
+    ["skip", "carried on unchanged by a skip"], ["open", "not decided yet"], ["arm", "compared on the same queries"]];
   const there = new Set();
   let isUnvalued = false;
   for (let node = 0; node < tree.layout.size; node += 1) {
@@ -246,26 +267,27 @@ function legend(tree) {
     isUnvalued ||= kind === "kept" && tree.shades[node] === null;
   }
   const marks = kinds.filter(([kind]) => there.has(kind)).map(([kind, said]) => {
-    const sample = drawing(18, 18, (pen) => drawMark(pen, kind, 9, 9, 5, pens));
+    const colour = ["open", "arm"].includes(kind) ? null : PALETTE[40];
+    const sample = drawing(18, 18, (pen) => drawMark(pen, kind, 9, 9, 5, { ...pens, colour }));
     return el("li", {}, sample, said);
   });
   if (isUnvalued) {
     const sample = drawing(18, 18, (pen) => drawMark(pen, "kept", 9, 9, 5, { ...pens, colour: null }));
     marks.push(el("li", {}, sample, "no path value, as the root"));
   }
-  const scale = tree.range && [
-    el("div", {}, "path value"),
-    drawing(220, 8, (pen) => PALETTE.forEach((colour, at) => {
+  const scale = tree.range && el("div", { class: "scale" },
+    el("span", {}, `path value ${tree.range.below ? "≤ " : ""}${value(tree.range.low, 2)}`),
+    drawing(160, 8, (pen) => PALETTE.forEach((colour, at) => {
       pen.fillStyle = colour;
-      pen.fillRect((at * 220) / SHADES, 0, 220 / SHADES + 1, 8);
+      pen.fillRect((at * 160) / SHADES, 0, 160 / SHADES + 1, 8);
     })),
-    el("div", { class: "ends" },
-      el("span", {}, `${tree.range.below ? "≤ " : ""}${value(tree.range.low, 2)}`),
-      el("span", {}, `${tree.range.above ? "≥ " : ""}${value(tree.range.high, 2)}`)),
-  ];
+    el("span", {}, `${tree.range.above ? "≥ " : ""}${value(tree.range.high, 2)}`));
   const here = starsOf(tree.run).filter(({ id }) => tree.layout.at.has(id));
   const stars = [...new Set(here.map(({ sign, said }) => `${sign} ${said}`))].map((said) => el("li", {}, said));
-  $("legend").replaceChildren(...[scale, el("ul", {}, marks, stars)].flat().filter(isShown));
+  $("legend").lastElementChild.replaceChildren(...nodesOf([
+    !there.has("arm") && el("p", {}, "Each mark is a candidate, a prompt that was tried; lines lead to what was made of it at the next level.",
+      scale && " Its colour is its path value, the mean reward (1 to 5) on the way from the root."),
+    scale, el("ul", {}, marks, stars)]));
 }
 
 function drawing(width, height, draw) {

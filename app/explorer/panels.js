@@ -4,13 +4,14 @@ const SHOWN_OF_COST = { tokens: count, calls: count, cost_usd: dollars, seconds 
 
 function runsList(told, open) {
   return [
-    ...told.runs.map((run) => el("a", { href: `#${encodeURIComponent(run.run)}`, class: run.run === open ? "here" : null },
+    ...told.runs.map((run) => el("a", { href: addressOf(run.run), class: run.run === open ? "here" : null, "aria-current": run.run === open && "page" },
       el("div", {}, el("code", {}, run.run.slice(0, 8)), statusMark(run.status)),
       el("div", { class: "note" }, el("span", {}, `${kindOf(run)} · level ${run.level} · ${count(run.calls)} calls`),
         el("span", {}, run.path_value === null ? "" : value(run.path_value, 2))),
       el("div", { class: "note" }, el("span", {}, run.models.target), el("span", {}, time(run.created_at))))),
     told.unreadable.length > 0 && el("p", { class: "note" }, `Cannot be read: ${told.unreadable.join(", ")}`),
-    told.runs.length === 0 && el("p", { class: "note" }, "There are no runs in this folder yet."),
+    told.runs.length === 0 && el("p", {}, "There are no runs in this folder yet. One that begins is shown here at once: ",
+      el("code", {}, "drpo optimize experiment=smoke"), " makes one in seconds, without a key."),
   ].filter(isShown);
 }
 
@@ -27,33 +28,33 @@ function overviewPanel(run) {
   const best = told.deployed ?? told.best;
   const tokens = told.tokens.prompt + told.tokens.completion;
   const calls = Object.entries(told.calls);
-  const facts = [
-    ["status", told.reason ? `${told.status}: ${told.reason}` : told.status],
-    ["kind", kindOf(told)], ["levels finished", count(told.level)], ["candidates", count(told.candidates)],
-    ["calls", count(calls.reduce((sum, [, each]) => sum + each.new, 0))],
-    ["answered by the ledger", count(calls.reduce((sum, [, each]) => sum + each.from_ledger, 0))],
-    ["tokens", `${told.tokens.estimated ? "about " : ""}${count(tokens)}`],
-    ["cost", dollars(told.cost_usd)], ["time", seconds(told.seconds)], ["seed", String(told.seed)],
-    ["made", time(told.created_at)], told.parent && ["fork of", told.parent.slice(0, 8)],
-    told.estimate && ["estimated calls", `${count(told.estimate.total.calls.expected)} (${count(told.estimate.total.calls.low)} to ${count(told.estimate.total.calls.high)})`],
-    told.unscored > 0 && ["unscored answers", count(told.unscored)],
-    told.failed_attempts > 0 && ["requests without a usable reply", count(told.failed_attempts)],
-  ].filter(Boolean);
   return [
     el("h1", {}, "Run ", el("code", {}, told.run_id.slice(0, 8))),
     told.simulated && el("p", { class: "note" }, "Simulated models: the scores mean nothing outside the sandbox."),
-    table(["", ""], facts),
-    el("h2", {}, "Models"),
-    table(["role", "model", "calls", "from the ledger", "ended otherwise than well"], calls.map(([role, each]) => [
-      el("span", { class: `role ${role}` }, role), told.models[role], count(each.new), count(each.from_ledger),
-      Object.entries(told.outcomes[role] ?? {}).map(([how, many]) => `${many} ${words(how)}`).join(", ") || "–"])),
+    told.reason && el("div", { class: "caution" }, el("b", {}, told.status), `: ${told.reason}`),
+    figuresOf([
+      ["status", told.status], ["kind", kindOf(told)],
+      ["levels finished", count(told.level)], ["candidates", count(told.candidates)],
+      ["calls", count(calls.reduce((sum, [, each]) => sum + each.new, 0))],
+      told.estimate && ["calls estimated", `${count(told.estimate.total.calls.expected)} (${count(told.estimate.total.calls.low)} to ${count(told.estimate.total.calls.high)})`],
+      ["answered by the ledger", count(calls.reduce((sum, [, each]) => sum + each.from_ledger, 0))],
+      ["tokens", `${told.tokens.estimated ? "about " : ""}${count(tokens)}`],
+      ["cost", dollars(told.cost_usd)], ["time", seconds(told.seconds)],
+      told.unscored > 0 && ["unscored answers", count(told.unscored)],
+      told.failed_attempts > 0 && ["requests without a usable reply", count(told.failed_attempts)],
+      ["made", time(told.created_at)], ["seed", String(told.seed)], told.parent && ["fork of", told.parent.slice(0, 8)],
+    ]),
     best && [
       el("h2", {}, told.deployed ? "Prompt to use" : told.status === "done" ? "Best prompt" : "Best prompt so far", " ",
         candidateLink(run.run, best.candidate),
         el("span", { class: "note" }, told.deployed ? (told.deployed.with_examples ? "with examples" : "without examples") : `path value ${value(best.path_value)}`)),
-      Object.entries(best.prompts).map(([name, text]) => [Object.keys(best.prompts).length > 1 && el("h3", {}, name), el("div", { class: "prompt" }, text)]),
+      Object.entries(best.prompts).map(([name, text]) => [Object.keys(best.prompts).length > 1 && el("h3", {}, name), longText(text, "prompt")]),
     ],
     findings(run),
+    el("h2", {}, "Models"),
+    table(["role", "model", "calls", "from the ledger", "ended otherwise than well"], calls.map(([role, each]) => [
+      roleMark(role), told.models[role], count(each.new), count(each.from_ledger),
+      Object.entries(told.outcomes[role] ?? {}).map(([how, many]) => `${many} ${words(how)}`).join(", ") || "–"])),
     told.examples.length > 0 && [
       el("h2", {}, "Examples", el("span", { class: "note" }, "optimized for this target, retrieved per query")),
       paged(el("div"), told.examples, (each) => fold(each.query.slice(0, 200),
@@ -61,6 +62,10 @@ function overviewPanel(run) {
         () => [longText(each.query), el("h3", {}, "Answer"), longText(each.answer, "answer")])),
     ],
   ];
+}
+
+function roleMark(role) {
+  return el("span", { class: `role ${ROLES.includes(role) ? role : ""}` }, role);
 }
 
 // What an alignment chose, and whether its gain is real.
@@ -95,18 +100,21 @@ function findings(run) {
 function levelsPanel(run, search, layout) {
   const mine = run.levels.filter((each) => each.search === search);
   const box = el("div");
-  const chart = (what) => box.replaceChildren(costChart(mine, what, SHOWN_OF_COST[what]));
+  const isUnknown = (what) => mine.some(({ roles }) => Object.values(roles).some((each) => each[what] === null));
+  const chart = (what) => box.replaceChildren(isUnknown(what)
+    ? el("p", { class: "note" }, "Unknown: not every call has a price.")
+    : drawnToWidth((width) => costChart(mine, what, SHOWN_OF_COST[what], width)));
   chart("tokens");
   const names = { tokens: "tokens", calls: "calls", "US dollars": "cost_usd", time: "seconds" };
   return [
     el("h1", {}, "Levels"),
     el("div", { class: "caution" }, "Each level asks other queries, so its rewards are higher or lower for that reason alone. Read them within a level; from level to level they are no learning curve."),
     el("h2", {}, "Rewards", el("span", { class: "note" }, "each candidate at its level, 1–5")),
-    rewardChart(layout),
-    el("div", { class: "keys-of" }, dot("var(--accent)", "in the beam"), dot("var(--strong-line)", "dropped or open")),
-    el("h2", {}, "Cost", el("span", { class: "note" }, "by role; calls of earlier runs not counted"), switcher(Object.keys(names), "tokens", (name) => chart(names[name]))),
+    drawnToWidth((width) => rewardChart(layout, width)),
+    el("div", { class: "keys-of" }, dot("var(--accent)", "in the beam"), dot("var(--mid)", "dropped or open")),
+    el("h2", {}, "Cost", el("span", { class: "note" }, "by role; calls of earlier runs not counted"), switcher("Shown of the cost", Object.keys(names), "tokens", (name) => chart(names[name]))),
     box,
-    el("div", { class: "keys-of" }, ROLES.map((role) => el("span", { class: `role ${role}` }, role))),
+    el("div", { class: "keys-of" }, ROLES.map(roleMark)),
     el("h2", {}, "Level by level"),
     table(["level", "queries", "candidates", "kept", "least reward", "mean", "greatest", "calls", "tokens", "cost", "time in calls"],
       layout.columns.map((column, level) => levelRow(layout, column, level, mine.find((each) => each.level === level)))),

@@ -63,7 +63,8 @@ function insightsPanel(run, told) {
 
 function aspectOf(each) {
   const { all } = each;
-  const end = [`mean ${value(all.mean, 2)} `, interval(all.mean, all.mean_interval), ` low ${percent(all.low_share)}`];
+  const end = [el("span", { class: "aside" }, `mean ${value(all.mean, 2)}`), interval(all.mean, all.mean_interval),
+    el("span", { class: "aside" }, `low ${percent(all.low_share)}`)];
   return fold(el("b", {}, each.aspect), end, () => [
     table(["", "queries", "scores", "mean", "95 %", "low", "95 %"], [["all candidates", all], ["the root", each.root], ["the best path", each.path]]
       .map(([name, at]) => [name, count(at.queries), count(at.scores), value(at.mean, 2), ends(at.mean_interval, (end) => value(end, 2)),

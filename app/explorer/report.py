@@ -12,13 +12,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from drpo.checkpoints.details import Details
-from drpo.checkpoints.rows import dumps
 from drpo.checkpoints.runs import reading
 from drpo.explorer import documents
 from drpo.explorer.page import page
 
-BLOCK = 8
-"""Candidates that are unpacked together: siblings, mostly, which share their texts."""
+BLOCK = 32
+"""Candidates that are unpacked together: siblings, mostly, which share their texts.
+
+Measured on 5,024 candidates: with 8 the file is 10.0 MB and is read in one task of 50 ms, with 32
+it is 7.8 MB and 37 ms.
+"""
 
 
 class _Packed:
@@ -30,7 +33,7 @@ class _Packed:
 
     def add(self, document: object) -> tuple[int, int]:
         # Without a time in it, the same run makes the same file.
-        packed = gzip.compress(dumps(document).encode("utf-8", "replace"), mtime=0)
+        packed = gzip.compress(documents.encoded(document), mtime=0)
         part = base64.b64encode(packed).decode()
         begin, self._end = self._end, self._end + len(part)
         self._parts.append(part)

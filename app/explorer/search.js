@@ -1,19 +1,18 @@
 // Searching: sentences that have all the words, and the candidates that have such a sentence.
 
 const FOUND_SHOWN = 60;
+const FOUND_BEFORE = 60;
 let index = null;
 
 async function search() {
   const asked = $("search").value.trim().toLowerCase();
-  const box = $("found");
   if (!asked || !state.run) return endSearch();
   if (/^#?\d+$/.test(asked)) {
-    const id = Number(asked.replace("#", ""));
-    const there = state.run.tree.id.includes(id);
-    box.replaceChildren(there ? foundLink(id, "open it") : el("div", { class: "note" }, `There is no candidate ${id}.`));
-    tree.mark(there ? [id] : []);
-    box.hidden = false;
-    return null;
+    const number = Number(asked.replace("#", ""));
+    // In a search of its own an example's candidates are counted from 0 again.
+    const ids = [...new Set([number, state.search * PER_SEARCH + number])].filter((id) => state.run.tree.id.includes(id));
+    tree.mark(ids);
+    return tellFound(ids.length ? "" : `There is no candidate ${number}.`, ids, (id) => foundLink(id, standingOf(state.run, id)));
   }
   const { run } = state.run;
   const told = index ?? await documents.sentences(run);
@@ -32,11 +31,24 @@ async function search() {
   const brought = having.map(([id, mine]) => [Number(id), mine.find((at) => hits.has(at)
     && !index.candidates[parents.get(Number(id))]?.includes(at))]).filter(([, at]) => at !== undefined);
   tree.mark(having.map(([id]) => Number(id)));
-  box.replaceChildren(
-    el("div", { class: "note" }, `${plural(having.length, "candidate has it", "candidates have it")}; ${count(brought.length)} brought it`),
-    ...brought.slice(0, FOUND_SHOWN).map(([id, at]) => foundLink(id, index.sentences[at])));
+  return tellFound(having.length === 0 ? "No prompt has a sentence with that."
+    : `${plural(having.length, "candidate has it", "candidates have it")}; ${count(brought.length)} brought it`,
+  brought, ([id, at]) => foundLink(id, around(index.sentences[at], wanted[0])));
+}
+
+function tellFound(text, rows, made) {
+  const box = $("found");
+  box.replaceChildren(...nodesOf([text && el("div", { class: "note" }, text)]));
+  paged(box, rows, made, FOUND_SHOWN);
   box.hidden = false;
+  say(text);
   return null;
+}
+
+// The part of a long sentence in which a word is.
+function around(text, word) {
+  const at = text.toLowerCase().indexOf(word);
+  return at < FOUND_BEFORE ? text : `… ${text.slice(text.indexOf(" ", at - FOUND_BEFORE) + 1)}`;
 }
 
 function foundLink(id, said) {

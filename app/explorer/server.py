@@ -15,7 +15,6 @@ from typing import Any
 
 from aiohttp import web
 
-from drpo.checkpoints.rows import dumps
 from drpo.checkpoints.runs import END, is_file, is_owned
 from drpo.explorer import documents
 from drpo.explorer.page import page, policy
@@ -100,7 +99,7 @@ class Viewed:
         kept = self._kept.pop(request.path, None)
         if kept is None or kept[0] != stamp:
             made = await asyncio.to_thread(making)
-            kept = (stamp, dumps(made).encode())
+            kept = (stamp, documents.encoded(made))
         self._kept[request.path] = kept
         while len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]

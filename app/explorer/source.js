@@ -30,7 +30,8 @@ let packed = null;
 async function unpacked([start, end]) {
   packed ??= $("packed").textContent;
   const text = atob(packed.slice(start, end));
-  const bytes = Uint8Array.from(text, (character) => character.charCodeAt(0));
+  const bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at += 1) bytes[at] = text.charCodeAt(at);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).json();
 }

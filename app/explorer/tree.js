@@ -9,11 +9,12 @@ const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678
 const FEW = 1200;
 const REST_MS = 120;
 const BEYOND = 0.05;
-const MARGIN = { left: 48, right: 48, top: 64, bottom: 110 };
+const MARGIN = { left: 48, right: 48, top: 72, bottom: 40 };
 
 class Tree {
-  constructor(canvas, { pick, point }) {
-    Object.assign(this, { canvas, pick, point });
+  // `legend` takes a part of the room below.
+  constructor(canvas, legend, { pick, point }) {
+    Object.assign(this, { canvas, legend, pick, point });
     this.pen = canvas.getContext("2d");
     this.view = { x: 0, y: 0, scale: 1 };
     this.fitted = true;
@@ -21,7 +22,8 @@ class Tree {
     this.chosen = this.over = null;
     this.found = null;
     this.listen();
-    new ResizeObserver(() => this.resize()).observe(canvas);
+    const resizes = new ResizeObserver(() => this.resize());
+    for (const each of [canvas, legend]) resizes.observe(each);
   }
 
   show(run, search) {
@@ -45,7 +47,7 @@ class Tree {
 
   room() {
     return [Math.max(50, this.canvas.clientWidth - MARGIN.left - MARGIN.right),
-      Math.max(50, this.canvas.clientHeight - MARGIN.top - MARGIN.bottom)];
+      Math.max(50, this.canvas.clientHeight - MARGIN.top - MARGIN.bottom - this.legend.offsetHeight)];
   }
 
   resize() {
