@@ -129,14 +129,20 @@ def _choice(path: Path, group: str, wanted: Any) -> dict[str, str]:
 
 def _beside(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Relative paths in the file are meant from its folder."""
-    root = settings.get("root")
-    if isinstance(root, str) and root.startswith("@"):
-        settings["root"] = f"@{_joined(folder, root[1:])}"
+    if "root" in settings:
+        settings["root"] = _root_beside(folder, settings["root"])
     for section, name in PATHS:
         values = settings.get(section)
         if isinstance(values, dict) and isinstance(values.get(name), str):
             settings[section] = values | {name: _joined(folder, values[name])}
     return settings
+
+
+def _root_beside(folder: Path, root: Any) -> Any:
+    if isinstance(root, dict):
+        return {name: _root_beside(folder, text) for name, text in root.items()}
+    named = isinstance(root, str) and root.startswith("@")
+    return f"@{_joined(folder, root[1:])}" if named else root
 
 
 def _joined(folder: Path, path: str) -> str:

@@ -35,7 +35,9 @@ from drpo.settings import (
     CONFIG_MODULE,
     CONFIG_NAME,
     HYDRA_PROBLEMS,
+    check_sweep,
     explained,
+    opened,
     settings_from,
 )
 
@@ -77,10 +79,13 @@ def run_hydra(
 
     # Hydra's parser takes no overrides on both sides of an option.
     multirun = [word for word in overrides if word in ("-m", "--multirun")]
-    words = [*multirun, *own_words(own), *(word for word in overrides if word not in multirun)]
+    words = [*own_words(own), *(word for word in overrides if word not in multirun)]
+    said = [word for word in words if not word.startswith("-")]
+    if multirun:
+        check_sweep(said)
     # Hydra would print its own words, and exit with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    arguments, sys.argv = sys.argv, ["drpo", *words]
+    arguments, sys.argv = sys.argv, ["drpo", *multirun, *opened(words)]
     try:
         hydra.main(
             version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME
@@ -88,7 +93,7 @@ def run_hydra(
     except HYDRA_PROBLEMS as error:
         if begun:
             raise
-        raise explained(error, [word for word in overrides if not word.startswith("-")]) from None
+        raise explained(error, said) from None
     finally:
         sys.argv = arguments
     if problems:

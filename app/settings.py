@@ -9,10 +9,12 @@ import difflib
 import json
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
@@ -20,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from drpo.checkpoints.rows import SEE_DOCTOR
 from drpo.conf.older import up_to_date
@@ -44,6 +46,12 @@ HANDED_ON = ("openai", "sandbox")
 """Sections from which roles on a provider of that name have their values."""
 PARTS = ("server",)
 """Groups of which other choices are made."""
+ASSIGNED = re.compile(r"\+{0,2}([^=@~+]+)=")
+"""How an override begins that sets a value."""
+UNKNOWN = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
+"""How Hydra says that there is no such setting."""
+PLUS = re.compile(r" To append to your .*")
+"""What it says of its plus signs."""
 RESUMABLE = ("budget.", "concurrency", "storage.", "ledger.", "telemetry.")
 """What may change when a run is resumed; anything else would be another search."""
 WAITS = re.compile(
@@ -66,6 +74,24 @@ def compose_settings(overrides: Sequence[str]) -> Settings:
     return settings_from(config)
 
 
+def check_sweep(overrides: Sequence[str]) -> None:
+    """Every value that a multirun goes through, though not with every other one.
+
+    Hydra notes down what it is asked for before it composes the first search, and what is refused
+    may be a key. Raises BadInput.
+    """
+    each = [_values(override) for override in _parsed(opened(overrides))]
+    for at in range(max(map(len, each), default=0)):
+        compose_settings([values[min(at, len(values) - 1)] for values in each])
+
+
+def _values(override: Any) -> list[str]:
+    if not override.is_discrete_sweep():
+        return [override.input_line]
+    name = override.get_key_element()
+    return [f"{name}={value}" for value in override.sweep_string_iterator()]
+
+
 def settings_from(config: DictConfig) -> Settings:
     """Settings from a composed configuration. Raises BadInput."""
     try:
@@ -75,9 +101,39 @@ def settings_from(config: DictConfig) -> Settings:
     if not isinstance(values, dict):
         raise BadInput("the configuration is not a mapping")
     values = {name: value for name, value in values.items() if name not in NO_SETTINGS}
-    if isinstance(values.get("root"), str):
-        values["root"] = _root(values["root"])
-    return validated(values)
+    return validated(values | {"root": _root(values.get("root"))})
+
+
+def opened(words: Iterable[str]) -> list[str]:
+    """The same words, but with what Hydra wants before a name that is the user's own to choose.
+
+    `telemetry.headers.x=y`, say: nobody who runs a search has to know of Hydra's plus signs.
+    """
+    return [f"++{word.lstrip('+')}" if _is_open(word) else word for word in words]
+
+
+def _is_open(word: str) -> bool:
+    named = ASSIGNED.match(word)
+    return named is not None and any(
+        named[1] == name or named[1].startswith(f"{name}.") for name in _open_settings()
+    )
+
+
+@cache
+def _open_settings() -> frozenset[str]:
+    return frozenset(_mappings(Settings, ""))
+
+
+def _mappings(annotation: Any, name: str) -> Iterator[str]:
+    """Where the schema takes any names, whichever provider or embedder is chosen."""
+    if get_origin(annotation) is dict:
+        yield name
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for each, field in annotation.model_fields.items():
+            yield from _mappings(field.annotation, f"{name}.{each}".removeprefix("."))
+    else:
+        for each in get_args(annotation):
+            yield from _mappings(each, name)
 
 
 def validated(values: Any) -> Settings:
@@ -85,7 +141,7 @@ def validated(values: Any) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise BadInput(_first_problem(error)) from None
+        raise BadInput(_first_problem(error, values)) from None
 
 
 def telemetry_settings(otlp: str | None, *, texts: bool) -> TelemetrySettings:
@@ -93,18 +149,20 @@ def telemetry_settings(otlp: str | None, *, texts: bool) -> TelemetrySettings:
     try:
         return TelemetrySettings(otlp=otlp, texts=texts)
     except ValidationError as error:
-        raise BadInput(f"--otlp: {_first_problem(error)}") from None
+        raise BadInput(f"--otlp: {_first_problem(error, {})}") from None
 
 
 def stored_settings(run_id: str, text: str) -> Settings:
     """Settings of a stored run. Raises BadInput where another version of drpo made them."""
+    values: Any = {}
     try:
-        return Settings.model_validate(up_to_date(json.loads(text)))
+        values = up_to_date(json.loads(text))
+        return Settings.model_validate(values)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         said = f"run {run_id} cannot be used, its settings are damaged: {error}{SEE_DOCTOR}"
         raise BadInput(said) from None
     except ValidationError as error:
-        problem = _first_problem(error)
+        problem = _first_problem(error, values)
         raise BadInput(
             f"run {run_id} cannot be used, another version of drpo made it: {problem}"
         ) from None
@@ -143,35 +201,36 @@ def forked_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
 def _changed(settings: Settings, overrides: Sequence[str]) -> Settings:
     values: Any = settings.model_dump(mode="json")
     for override in _single(overrides):
-        place = values
-        *parents, name = override.key_or_group.split(".")
+        key, place = override.key_or_group, values
+        *parents, name = key.split(".")
         for parent in parents:
             place = place.get(parent) if isinstance(place, dict) else None
         if not isinstance(place, dict):
-            key = override.key_or_group
-            raise BadInput(f"{key!r} is no setting; {nearest(key, _known_keys())}")
+            raise BadInput(f"{key!r} is no setting; {nearest(key, _known_keys(values))}")
+        before = {section: deepcopy(values[section]) for section in HANDED_ON}
         value = override.value()
-        is_root = override.key_or_group == "root" and isinstance(value, str)
-        _hand_on(values, parents, name, value)
-        place[name] = _root(value) if is_root else value
+        place[name] = _root(value) if key.partition(".")[0] == "root" else value
+        _hand_on(values, before)
     return validated(values)
 
 
-def _hand_on(values: Any, parents: Sequence[str], name: str, value: Any) -> None:
-    """What a section says for all roles changes where a role has it from there."""
-    if len(parents) != 1 or parents[0] not in HANDED_ON:
-        return
-    section = parents[0]
-    for model in values["models"].values():
-        if model["provider"] == section and model.get(name) == values[section].get(name):
-            model[name] = value
+def _hand_on(values: Any, before: Mapping[str, Any]) -> None:
+    """What a section says for all roles changes where a role had it from there."""
+    for section, was in before.items():
+        for name, value in values[section].items():
+            for model in values["models"].values():
+                has_it = model["provider"] == section and model.get(name) == was.get(name)
+                if has_it and value != was.get(name):
+                    model[name] = deepcopy(value)
 
 
 def explained(error: Exception, overrides: Sequence[str]) -> BadInput:
     """Hydra's error as one line that names what exists instead."""
     if isinstance(error, OverrideParseException):
+        name, _, value = str(error.override).lstrip("+").partition("=")
+        shown = name if {*name.split(".")} & {*SECRETIVE} else f"{name}={value}"
         return BadInput(
-            f"{error.override!r} cannot be read; write key=value, with quotes around a value "
+            f"{shown!r} cannot be read; write key=value, with quotes around a value "
             "that has spaces or special characters"
         )
     text = OWN_FILE.sub("the file of settings: ", _one_line(str(error)))
@@ -181,10 +240,10 @@ def explained(error: Exception, overrides: Sequence[str]) -> BadInput:
         return BadInput(
             f"{group}={wanted}: there is no such choice; {nearest(wanted, choices(group))}"
         )
-    for key in _keys(overrides):
-        if key not in _known_keys():
-            return BadInput(f"{key!r} is no setting; {nearest(key, _known_keys())}")
-    return BadInput(text)
+    unknown = UNKNOWN.search(text)
+    if unknown and "@" not in unknown[1]:
+        return BadInput(f"{unknown[1]!r} is no setting; {nearest(unknown[1], _known(overrides))}")
+    return BadInput(PLUS.sub("", text))
 
 
 def shipped() -> Any:
@@ -213,7 +272,7 @@ def _parsed(overrides: Sequence[str]) -> list[Any]:
     try:
         return list(OverridesParser.create().parse_overrides(list(overrides)))
     except HydraException as error:
-        raise BadInput(_one_line(str(error))) from None
+        raise explained(error, ()) from None
 
 
 def _single(overrides: Sequence[str]) -> list[Any]:
@@ -225,17 +284,21 @@ def _single(overrides: Sequence[str]) -> list[Any]:
     return parsed
 
 
-def _keys(overrides: Sequence[str]) -> list[str]:
+def _known(overrides: Sequence[str]) -> list[str]:
+    """The names that there are with the choices among the overrides, where those can be made."""
     try:
-        parsed = _parsed(overrides)
-    except BadInput:
-        return []
-    keys = [override.key_or_group for override in parsed if override.package is None]
-    return [key for key in keys if key != "own"]
+        chosen = [
+            each.input_line
+            for each in _parsed(overrides)
+            if each.package is not None or each.key_or_group in (*groups(), "own")
+        ]
+        return _known_keys(OmegaConf.to_container(_composed(chosen)))
+    except (BadInput, *HYDRA_PROBLEMS):
+        return _known_keys(shipped())
 
 
-def _known_keys() -> list[str]:
-    return [*groups(), *_flat(shipped(), "")]
+def _known_keys(values: Any) -> list[str]:
+    return [*groups(), *_flat(values, "")]
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
@@ -245,7 +308,7 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
         GlobalHydra.instance().hydra = None
         try:
             with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-                return compose(CONFIG_NAME, list(overrides))
+                return compose(CONFIG_NAME, opened(overrides))
         finally:
             GlobalHydra.instance().hydra = outer
 
@@ -275,31 +338,34 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
     return f"there are {', '.join(name for name in known if '.' not in name)}"
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, values: Any) -> str:
     first = error.errors(include_url=False)[0]
+    parts = [str(part) for part in first["loc"]]
     # Pydantic puts the provider, or the kind of the embedder, into the path of its settings.
-    providers = {*choices("provider"), *choices("embedder")}
-    place = ".".join(str(part) for part in first["loc"] if part not in providers)
+    if parts[2:3] and parts[2] in (*choices("provider"), *choices("embedder")):
+        del parts[2]
+    place = ".".join(parts)
     if first["type"] == "extra_forbidden":
-        return f"{place!r} is no setting; {nearest(place, _known_keys())}"
+        known = [name for name in _known_keys(values) if not f"{name}.".startswith(f"{place}.")]
+        return f"{place!r} is no setting; {nearest(place, known)}"
     message = first["msg"].removeprefix("Value error, ")
     if not place:
         return _one_line(message)
-    if place.endswith(SECRETIVE):
-        return f"{place}: {message}"
-    if isinstance(first["input"], dict):
+    if {*parts} & {*SECRETIVE} or isinstance(first["input"], dict):
         return f"{place}: {message}"
     given = repr(first["input"])[:LONGEST_SHOWN]
     return f"{place}: {message}, not {given}"
 
 
-def _root(text: str) -> str:
-    """The text itself, or the text of the file named after an @."""
-    if not text.startswith("@"):
-        return text
-    read = read_text(text[1:], f"root={text}").strip()
+def _root(given: Any) -> Any:
+    """With the text of a file in the place of @FILE, for one prompt or for each by its name."""
+    if isinstance(given, dict):
+        return {name: _root(text) for name, text in given.items()}
+    if not (isinstance(given, str) and given.startswith("@")):
+        return given
+    read = read_text(given[1:], f"root={given}").strip()
     if not read:
-        raise BadInput(f"root={text}: the file is empty")
+        raise BadInput(f"root={given}: the file is empty")
     return read
 
 

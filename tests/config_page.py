@@ -31,7 +31,9 @@ HEAD = """\
 Every setting, as `drpo optimize --cfg job` prints it. Set one with `name=value` on the command
 line, in `drpo.yaml` ([start](start.md)), or in Python as `drpo.optimize("name=value")`. Quotes go
 around a value with spaces: `'task.description="support desk"'`. `-m seed=1,2,3` runs several
-searches one after another.
+searches one after another. A setting of texts or numbers `by name` takes names of your own, one
+as `openai.headers.X-Team=blue` or several as `'openai.headers={X-Team: blue, X-Org: shop}'`; they
+come on top of those that are there.
 """
 TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 BOUNDS = (("ge", "from {}"), ("gt", "above {}"), ("le", "to {}"), ("lt", "below {}"))

@@ -45,6 +45,13 @@ def test_an_aspect_of_ones_own_takes_three_lines(tmp_path: Path) -> None:
     assert len(settings.rewards.aspects) == 15
 
 
+def test_headers_of_the_file_and_of_the_command_line_are_both_sent(tmp_path: Path) -> None:
+    """Of a name that both have, the command line's."""
+    text = "openai: {headers: {X-A: a, X-B: b}}\n"
+    openai = composed(tmp_path, text, "openai.headers={X-B: c}", "openai.headers.X-D=d").openai
+    assert openai.headers == {"X-A": "a", "X-B": "c", "X-D": "d"}
+
+
 def test_one_section_names_the_server_of_every_role(tmp_path: Path) -> None:
     """And a role may have its own all the same."""
     text = (
@@ -64,7 +71,8 @@ def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
     text = 'root: "@prompt.md"\ndata: {path: mine.jsonl}\nprompts: {folder: own}\n'
     text += "ledger: {reuse: other.sqlite}\n"
     settings = composed(tmp_path, text)
-    assert settings.root == {"system": "You mend bicycles."}
+    named = composed(tmp_path, 'root: {system: "@prompt.md"}\n')
+    assert settings.root == named.root == {"system": "You mend bicycles."}
     assert settings.data.path == str(tmp_path / "mine.jsonl")
     assert settings.prompts.folder == str(tmp_path / "own")
     assert settings.ledger.reuse == str(tmp_path / "other.sqlite")

@@ -235,7 +235,7 @@ async def test_every_choice_of_the_configuration_runs(
         if name == "hf_endpoint":
             words += [f"models.judge.base_url={server.base_url}"]
         if name == "langchain":
-            words += [f"+models.judge.options.base_url={server.base_url}"]
+            words += [f"models.judge.options.base_url={server.base_url}"]
         result = await drpo.optimize(*words, "search.levels=2", runs=tmp_path)
     assert result.summary["status"] == "done"
     assert result.examples or result.path_value is not None

@@ -157,7 +157,7 @@ def test_the_roles_add_up() -> None:
     ("role", "override"),
     [
         ("target", "root='Mend bicycles. ${rewards.aspects}'"),
-        ("rewarder", "+rewards.aspects.Wit=It makes one smile."),
+        ("rewarder", "rewards.aspects.Wit=It makes one smile."),
         ("judge", "task.description=Mends bicycles."),
         ("rewriter", "root='You are a helpful assistant. [[Never guess.]]'"),
     ],

@@ -19,6 +19,7 @@ from drpo.graph.errors import BadInput, RunFailed, RunOwned, RunPaused
 from drpo.models.provider import Call, Completion
 from drpo.models.sandbox.provider import Sandbox
 from drpo.review import Changes
+from drpo.settings import compose_settings, forked_settings
 
 BEYOND = ["search.recycle_queries=false", "search.queries_per_level=50"]
 """So few levels that the queries do not last as long."""
@@ -364,6 +365,19 @@ async def test_what_a_section_says_for_all_roles_holds_in_a_fork(
     changed = await ended(fork(before.path, level=0, overrides=[override]).path)
     assert changed.summary["tree_sha256"] == whole.summary["tree_sha256"]
     assert changed.summary["tree_sha256"] != before.summary["tree_sha256"]
+
+
+@pytest.mark.parametrize("override", ["openai.headers.X-A=a", "openai.headers={X-A: a}"])
+def test_headers_for_all_roles_reach_every_role_of_a_fork(override: str) -> None:
+    """But one that has headers of its own."""
+    before = compose_settings(["models=openai", "models.judge.headers.X-B=b"])
+    models = forked_settings(before, [override]).models.model_dump()
+    assert {role: model["headers"] for role, model in models.items()} == {
+        "target": {"X-A": "a"},
+        "rewarder": {"X-A": "a"},
+        "judge": {"X-B": "b"},
+        "rewriter": {"X-A": "a"},
+    }
 
 
 async def test_p8_a_run_is_one_by_whatever_name(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def judge_on(server: OpenAIServer) -> list[str]:
         "provider@models.judge=langchain",
         f"models.judge._target_={CHAT}",
         "models.judge.model=judge",
-        f"+models.judge.options.base_url={server.base_url}",
+        f"models.judge.options.base_url={server.base_url}",
     ]
 
 
@@ -115,7 +115,7 @@ def test_i7_a_key_among_the_options_is_refused_and_not_repeated(name: str) -> No
     """Settings are stored with the run."""
     words = ["provider@models.judge=langchain", f"models.judge._target_={CHAT}"]
     with pytest.raises(BadInput, match="environment") as caught:
-        compose_settings([*words, "models.judge.model=m", f"+models.judge.options.{name}=hush"])
+        compose_settings([*words, "models.judge.model=m", f"models.judge.options.{name}=hush"])
     assert "hush" not in str(caught.value)
 
 

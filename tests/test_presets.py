@@ -76,7 +76,7 @@ async def test_one_role_on_a_server_and_the_others_simulated(
     words = [f"provider@models.{role}={provider}", f"models.{role}.model={role}"]
     if provider == "langchain":
         words += [f"models.{role}._target_=langchain_openai.ChatOpenAI"]
-        words += [f"+models.{role}.options.base_url={server.base_url}"]
+        words += [f"models.{role}.options.base_url={server.base_url}"]
     else:
         words += [f"models.{role}.base_url={server.base_url}"]
     done = await drpo.optimize("models=sandbox", *words, *SEARCH, runs=tmp_path)

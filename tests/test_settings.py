@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from pathlib import Path
 
 import hydra
@@ -12,7 +13,13 @@ from hydra.core.global_hydra import GlobalHydra
 from drpo.conf.schema import Settings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROLES
-from drpo.settings import compose_settings, resumed_settings
+from drpo.settings import (
+    _open_settings,
+    check_sweep,
+    compose_settings,
+    opened,
+    resumed_settings,
+)
 
 
 def test_one_role_may_have_another_provider() -> None:
@@ -42,6 +49,13 @@ def test_the_papers_preset_is_the_papers() -> None:
         ("search=papr", "did you mean paper"),
         ("search.levls=3", "did you mean search.levels"),
         ("+search.levls=3", "did you mean search.levels"),
+        ("telemetry.headers.a=b search.levls=3", "'search.levls' is no setting; did you mean"),
+        ("models=openai models.judge.base_ur=x", "did you mean models.judge.base_url"),
+        ("telemetry.headrs.a=b", "'telemetry.headrs.a' is no setting; did you mean telemetry.h"),
+        ("telemetry.headers={a:{b:c}}", "telemetry.headers.a: Input should be a valid string"),
+        ("models.judge.options.a=b", "'models.judge.options' is no setting"),
+        ("~search.levls", "did you mean search.levels"),
+        ("openai.headers=x", "^openai.headers: "),
         ("search.prompt_tokens=99", "did you mean search.max_prompt_tokens"),
         ("search.levels=0", "search.levels: .*greater than or equal to 1"),
         ("search.skip_above=nan", "search.skip_above"),
@@ -84,11 +98,79 @@ def test_a_mistake_is_one_line_with_what_is_allowed(override: str, says: str) ->
     assert "\n" not in str(caught.value)
 
 
+LANGCHAIN = ("provider@models.judge=langchain", "models.judge._target_=a.B", "models.judge.model=m")
+OPEN = [
+    ((), "root", "system", "Hi"),
+    ((), "rewards.aspects", "Wit", "It makes one smile."),
+    ((), "openai.headers", "X-Team", "blue"),
+    ((), "telemetry.headers", "authorization", "env:COLLECTOR_KEY"),
+    (("models=openai",), "models.{role}.headers", "X-Team", "blue"),
+    (("embedder=openai",), "retrieval.embedder.headers", "X-Team", "blue"),
+    ((), "models.{role}.dials", "noise", 0.5),
+    (LANGCHAIN, "models.judge.options", "region", "eu"),
+]
+"""Choices, a setting whose names are the user's own, one of them and a value."""
+
+
+@pytest.mark.parametrize(("chosen", "setting", "name", "value"), OPEN)
+def test_a_name_of_ones_own_needs_no_plus(
+    chosen: tuple[str, ...], setting: str, name: str, value: object
+) -> None:
+    """Whether it is given alone or within braces."""
+    place = setting.format(role="judge")
+    for word in (f"{place}.{name}={value}", f"{place}={{{name}: {value}}}"):
+        values = compose_settings([*chosen, word]).model_dump(by_alias=True)
+        assert reduce(lambda there, part: there[part], place.split("."), values)[name] == value
+
+
+def test_every_setting_with_names_of_ones_own_is_among_them() -> None:
+    """The schema has no other one."""
+    tried = {
+        setting.replace("judge", "{role}").format(role=role)
+        for _, setting, _, _ in OPEN
+        for role in ROLES
+    }
+    assert tried == _open_settings()
+
+
+def test_names_of_ones_own_are_added_to_those_that_are_there() -> None:
+    """A plus does no harm."""
+    words = ["telemetry.headers.a=b", "telemetry.headers={c: d}", "+telemetry.headers.e=f"]
+    assert compose_settings(words).telemetry.headers == {"a": "b", "c": "d", "e": "f"}
+
+
+def test_other_words_are_left_as_they_are() -> None:
+    """What closed sections have, choices, deletions, options."""
+    words = ["search.levels=3", "search=paper", "~seed", "provider@models.judge=openai", "--cfg"]
+    assert opened(words) == words
+
+
+@pytest.mark.parametrize(
+    "given", ["s3cret", "12345", "[s3cret]", '"s3cret', "{a: s3cret}", "env:A,s3cret"]
+)
+@pytest.mark.parametrize(
+    "word", ["telemetry.headers.authorization={}", "openai.headers={{X-Api-Key: {}}}"]
+)
+def test_i7_a_header_that_is_refused_is_not_said(word: str, given: str) -> None:
+    """It may be a key; nor does a sweep over it get so far that Hydra notes it down."""
+    with pytest.raises(BadInput) as caught:
+        check_sweep([word.format(given)])
+    assert not [each for each in ("s3cret", "12345") if each in str(caught.value)]
+
+
+def test_each_value_of_a_sweep_is_looked_at() -> None:
+    """Before the first search is paid for."""
+    check_sweep(["seed=1,2", "search=paper,greedy", "root=choice('a b','c,d')"])
+    with pytest.raises(BadInput, match="did you mean greedy"):
+        check_sweep(["seed=1,2", "search=paper,greed"])
+
+
 def test_a_root_prompt_comes_from_a_file(tmp_path: Path) -> None:
     """As it stands there, interpolation marks and all."""
     path = tmp_path / "mine.md"
     path.write_text("Be {kind} to ${oc.env:HOME}.\n", "utf-8")
-    assert compose_settings([f"root=@{path}"]).root == {"system": "Be {kind} to ${oc.env:HOME}."}
+    for word in (f"root=@{path}", f"root.system=@{path}"):
+        assert compose_settings([word]).root == {"system": "Be {kind} to ${oc.env:HOME}."}
 
 
 MARKED = "You help.\n[[Never mention  prices.]] Be kind. [[ Be brief. ]]"

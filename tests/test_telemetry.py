@@ -351,24 +351,28 @@ def test_i7_a_collectors_key_is_in_no_file_and_no_message(
             "optimize",
             *SMALL,
             f"telemetry.otlp={collector.address}",
-            "+telemetry.headers.authorization=env:COLLECTOR_KEY",
+            'telemetry.headers={authorization: "env:COLLECTOR_KEY"}',
         )
     assert said.returncode == 0, said.stderr
     [path] = run_paths(tmp_path / "runs")
     assert collector.spans
     assert b"s3cret" not in path.read_bytes()
     for words in (
-        ["+telemetry.headers.authorization=s3cret"],
+        ["telemetry.headers.authorization=s3cret"],
+        ['telemetry.headers={authorization: "s3cret"}'],
+        ["-m", 'telemetry.headers={authorization: "s3cret"}', "seed=1,2"],
         ["telemetry.otlp=http://u:s3cret@localhost"],
     ):
         refused = here("optimize", *SMALL, *words)
         assert refused.returncode == 2
         assert "s3cret" not in refused.stderr
+    written = [each for each in tmp_path.rglob("*") if each.is_file()]
+    assert not [each for each in written if b"s3cret" in each.read_bytes()]
 
 
 def test_what_is_sent_where_is_checked_before_the_run(tmp_path: Path, here: Here) -> None:
     """A header whose variable is not set, and an address that is none."""
-    unset = here("optimize", ANYWHERE, "+telemetry.headers.x-a=env:NOT_THERE")
+    unset = here("optimize", ANYWHERE, "telemetry.headers.x-a=env:NOT_THERE")
     assert (unset.returncode, unset.stdout) == (2, "")
     assert "NOT_THERE" in unset.stderr
     assert here("optimize", "telemetry.otlp=nowhere").returncode == 2
