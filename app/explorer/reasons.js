@@ -71,12 +71,12 @@ function aspectOf(each) {
         percent(at.low_share), ends(at.low_share_interval, percent)])),
     each.rationales.groups.length > 0 && [el("h3", {}, "Typical rationales of low scores"),
       each.rationales.groups.map((group) => [longText(group.text),
-        el("p", { class: "note" }, `and others like it: ${plural(group.scores, "score")} on ${plural(group.queries, "query", "queries")}`)])],
+        el("p", { class: "note" }, `${plural(group.scores, "low score")} on ${plural(group.queries, "query", "queries")}: this or much the same`)])],
     each.answered && each.answered.instructions.length > 0 && [el("h3", {}, "What rewriters wrote against it"),
       each.answered.instructions.map((said) => [longText(said.text, "answer"), el("p", { class: "note" },
-        [plural(said.children, "candidate") + (said.in_best ? ", the best among them" : ""),
-          isNumber(said.before) && isNumber(said.after) && `aspect ${value(said.before, 2)} before, ${value(said.after, 2)} after`,
-          isNumber(said.lead) && `${value(said.lead, 2)} ahead of siblings without it`].filter(Boolean).join(" · "))])],
+        [plural(said.children, "rewrite") + (said.in_best ? ", part of the best prompt" : ""),
+          said.scored > 0 && `aspect ${value(said.before, 2)} before, ${value(said.after, 2)} after (${count(said.scored)} judged)`,
+          said.compared > 0 && `${signed(said.lead)} against siblings without it (${count(said.compared)} compared)`].filter(Boolean).join(" · "))])],
   ]);
 }
 
@@ -92,6 +92,7 @@ function interval(at, pair) {
   return box;
 }
 
+const signed = (number) => `${number < 0 ? "−" : "+"}${value(Math.abs(number), 2)}`;
 const isNumber = (said) => typeof said === "number";
 const percent = (share) => (isNumber(share) ? `${Math.round(share * 100)} %` : "–");
 const ends = (pair, shown) => (pair ? `${shown(pair[0])} to ${shown(pair[1])}` : "–");
