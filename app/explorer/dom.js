@@ -134,7 +134,11 @@ function figuresOf(named) {
 const count = (value) => Math.round(value).toLocaleString("en");
 
 function value(number, digits = 3) {
-  return number === null || number === undefined ? "–" : number.toFixed(digits);
+  if (number === null || number === undefined) return "–";
+  // Halves go to the even digit, as in a terminal: 3.125 is 3.12 there, and 3.13 to toFixed.
+  const scaled = number * 10 ** digits;
+  const isHalf = Math.abs(scaled % 1) === 0.5 && Number.isInteger(number * 2 ** (digits + 1));
+  return (isHalf ? 2 * Math.round(scaled / 2) / 10 ** digits : number).toFixed(digits);
 }
 
 function dollars(cost) {
