@@ -16,7 +16,7 @@ from typing import Any
 from drpo.answered import answered
 from drpo.checkpoints import scores
 from drpo.checkpoints.facts import bodies
-from drpo.checkpoints.reader import best_path, summary
+from drpo.checkpoints.reader import best_path, summary_of
 from drpo.checkpoints.runs import reading
 from drpo.checkpoints.scores import Judged, Node, Scored
 from drpo.graph.values import HIGHEST_SCORE, ROOT, Query, folded, mean
@@ -96,11 +96,10 @@ def insights(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> _Run:
-    told = summary(path, with_tree=False)
     with reading(path) as db:
         nodes = scores.nodes(db)
         return _Run(
-            told,
+            summary_of(db, path),
             scores.judged(db),
             nodes,
             scores.queries(db),

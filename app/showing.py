@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlite_utils import Database
+
 from drpo.checkpoints import reader
-from drpo.checkpoints.runs import find_run
+from drpo.checkpoints.runs import find_run, reading
 from drpo.graph.errors import BadInput
 from drpo.render import (
     print_examples,
@@ -56,22 +58,22 @@ def _summary(asked: Asked) -> None:
 
 
 def _tree(asked: Asked) -> None:
-    _nodes(asked, reader.tree, print_tree)
+    _nodes(asked, reader.tree_of, print_tree)
 
 
 def _trace(asked: Asked) -> None:
-    _nodes(asked, reader.trace, print_trace)
+    _nodes(asked, reader.trace_of, print_trace)
 
 
 def _nodes(
     asked: Asked,
-    read: Callable[[Path], Sequence[Mapping[str, Any]]],
+    read: Callable[[Database], Sequence[Mapping[str, Any]]],
     print_text: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], None],
 ) -> None:
     path = asked.run()
-    # The hash of the tree reads every verdict, and the text does without it.
-    told = reader.summary(path, with_tree=asked.as_json)
-    nodes = read(path)
+    with reading(path) as db:
+        # The hash of the tree reads every verdict, and the text does without it.
+        told, nodes = reader.summary_of(db, path, with_tree=asked.as_json), read(db)
     print_with_nodes(told, nodes) if asked.as_json else print_text(told, nodes)
 
 

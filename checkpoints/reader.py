@@ -73,47 +73,56 @@ def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
     The hash reads every verdict; a list of many runs goes without.
     """
     with reading(path) as db:
-        row = next(db.query("select * from run"))
-        state, reason = _status(db, path)
-        settings = json.loads(row["settings"])
-        told = {
-            "run_id": row["id"],
-            "parent": row.get("parent"),
-            "kind": row.get("kind", "search"),
-            "status": state,
-            "reason": reason,
-            "path": str(path),
-            "created_at": row["created_at"],
-            "updated_at": row["updated_at"],
-            "seconds": row["seconds"],
-            "seed": settings["seed"],
-            "simulated": all(settings["models"][role]["provider"] == "sandbox" for role in ROLES),
-            "world": _world(row, settings),
-            "models": {role: settings["models"][role]["model"] for role in ROLES},
-            "level": _level(db),
-            "candidates": db["candidate"].count_where(f"id < {CANDIDATES_PER_SEARCH}"),
-            "best": best(db),
-            "examples": examples(db),
-            "findings": findings(db),
-            "deployed": deployed(db),
-            "calls": _calls(db),
-            "tokens": _tokens(db),
-            "cost_usd": _cost(db),
-            "unscored": _unscored(db),
-            "outcomes": _outcomes(db),
-            "failed_attempts": _failed_attempts(db),
-            "left_out": _left_out(db),
-            "estimate": _estimate(row),
-        }
-        return told | {"tree_sha256": tree_sha256(db)} if with_tree else told
+        return summary_of(db, path, with_tree=with_tree)
+
+
+def summary_of(db: Database, path: Path, *, with_tree: bool = False) -> dict[str, Any]:
+    """As `summary`, for who reads more of the file `path`: all of it is of one moment."""
+    row = next(db.query("select * from run"))
+    state, reason = _status(db, path)
+    settings = json.loads(row["settings"])
+    told = {
+        "run_id": row["id"],
+        "parent": row.get("parent"),
+        "kind": row.get("kind", "search"),
+        "status": state,
+        "reason": reason,
+        "path": str(path),
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+        "seconds": row["seconds"],
+        "seed": settings["seed"],
+        "simulated": all(settings["models"][role]["provider"] == "sandbox" for role in ROLES),
+        "world": _world(row, settings),
+        "models": {role: settings["models"][role]["model"] for role in ROLES},
+        "level": _level(db),
+        "candidates": db["candidate"].count_where(f"id < {CANDIDATES_PER_SEARCH}"),
+        "best": best(db),
+        "examples": examples(db),
+        "findings": findings(db),
+        "deployed": deployed(db),
+        "calls": _calls(db),
+        "tokens": _tokens(db),
+        "cost_usd": _cost(db),
+        "unscored": _unscored(db),
+        "outcomes": _outcomes(db),
+        "failed_attempts": _failed_attempts(db),
+        "left_out": _left_out(db),
+        "estimate": _estimate(row),
+    }
+    return told | {"tree_sha256": tree_sha256(db)} if with_tree else told
 
 
 def tree(path: Path) -> list[dict[str, Any]]:
     """Every candidate in creation order, with its place in the search."""
     with reading(path) as db:
-        actions = _actions(db)
-        texts = _prompt_texts(db)
-        return [_node(row, actions, texts) for row in _candidates(db)]
+        return tree_of(db)
+
+
+def tree_of(db: Database) -> list[dict[str, Any]]:
+    """As `tree`, of a file that is being read."""
+    actions, texts = _actions(db), _prompt_texts(db)
+    return [_node(row, actions, texts) for row in _candidates(db)]
 
 
 def trace(path: Path) -> list[dict[str, Any]]:
@@ -122,23 +131,28 @@ def trace(path: Path) -> list[dict[str, Any]]:
     What led to a rewrite are the verdicts of its parent, which stand there.
     """
     with reading(path) as db:
-        texts, actions = _prompt_texts(db), _actions(db)
-        selections, verdicts = _selections(db), _verdicts(db)
-        calls = {row["key"]: row for row in db.query(_CALLS)}
-        asked, rewrites = calls_of(db), _rewrites(db, texts)
-        nodes = []
-        for row in _candidates(db):
-            mine = verdicts.get(row["id"], [])
-            nodes.append(
-                _node(row, actions, texts)
-                | {
-                    "rewrites": rewrites.get(row["id"], []),
-                    "selections": [selections[said["query"]] for said in mine],
-                    "verdicts": mine,
-                    "calls": [_cost_of(calls[key]) for key in asked[row["id"]] if key in calls],
-                }
-            )
-        return nodes
+        return trace_of(db)
+
+
+def trace_of(db: Database) -> list[dict[str, Any]]:
+    """As `trace`, of a file that is being read."""
+    texts, actions = _prompt_texts(db), _actions(db)
+    selections, verdicts = _selections(db), _verdicts(db)
+    calls = {row["key"]: row for row in db.query(_CALLS)}
+    asked, rewrites = calls_of(db), _rewrites(db, texts)
+    nodes = []
+    for row in _candidates(db):
+        mine = verdicts.get(row["id"], [])
+        nodes.append(
+            _node(row, actions, texts)
+            | {
+                "rewrites": rewrites.get(row["id"], []),
+                "selections": [selections[said["query"]] for said in mine],
+                "verdicts": mine,
+                "calls": [_cost_of(calls[key]) for key in asked[row["id"]] if key in calls],
+            }
+        )
+    return nodes
 
 
 def tree_sha256(db: Database) -> str:

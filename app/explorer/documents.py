@@ -60,8 +60,8 @@ def _row(path: Path, told: Mapping[str, Any]) -> Document:
 
 def overview(path: Path) -> Document:
     """A run in short, its searches, its tree, and what each level took."""
-    told = reader.summary(path, with_tree=False)
     with reading(path) as db:
+        told = reader.summary_of(db, path)
         settings = json.loads(next(db.query("select settings from run"))["settings"])
         # Of an example's search there is no extension, and a fork may have other levels.
         extended = settings["search"]["levels"] if told["kind"] != "examples" else None
