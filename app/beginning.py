@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from drpo.graph.errors import BadInput
-from drpo.render import drpo_command
+from drpo.terminal.runs import drpo_command
 
 STARTER = ("drpo.yaml", "queries.jsonl")
 

@@ -44,8 +44,8 @@ from drpo.models.sandbox.provider import Sandbox
 from drpo.models.thinking import apart
 from drpo.nodes.parsing import Unreadable, json_objects
 from drpo.quiet import ready, repeating
-from drpo.render import print_checkup, print_json
 from drpo.settings import compose_settings
+from drpo.terminal.runs import print_checkup, print_json
 from drpo.wording import dollars
 
 Keyed = OpenAISettings | HFEndpointSettings

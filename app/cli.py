@@ -205,7 +205,7 @@ def fork(
     from drpo import fork as forks
     from drpo.checkpoints.reader import summary
     from drpo.checkpoints.runs import find_run
-    from drpo.render import print_fork, print_json
+    from drpo.terminal.runs import print_fork, print_json
 
     name, overrides = _run_and_overrides(words)
     read_env()
@@ -264,7 +264,7 @@ def _examine(name: str | None, runs: Path, *, as_json: bool) -> None:
     from drpo.checkpoints.doctor import examine
     from drpo.checkpoints.runs import find_file
     from drpo.graph.errors import RunFailed
-    from drpo.render import print_findings, print_json
+    from drpo.terminal.runs import print_findings, print_json
 
     path = find_file(runs, name)
     found = examine(path)
@@ -287,7 +287,7 @@ def rm(
     from drpo.checkpoints.reader import summary
     from drpo.checkpoints.runs import find_run, remove_run
     from drpo.graph.errors import BadInput
-    from drpo.render import removal
+    from drpo.terminal.runs import removal
 
     path = find_run(runs, run)
     if not yes:
@@ -306,7 +306,7 @@ def list_runs(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
     from drpo.checkpoints.reader import summary
     from drpo.checkpoints.runs import run_files
     from drpo.graph.errors import BadInput
-    from drpo.render import print_json, print_runs
+    from drpo.terminal.runs import print_json, print_runs
 
     files, told = run_files(runs), []
     unreadable = list(files.unreadable.values())

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from drpo.analysis.sentences import Pair, match, pieces, sentences
 from drpo.checkpoints import scores
 from drpo.checkpoints.facts import path_value
 from drpo.checkpoints.reader import best_path, no_prompt, summary
 from drpo.checkpoints.runs import find_run, reading
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROOT, Query, mean
-from drpo.sentences import Pair, match, pieces, sentences
 
 LONGEST_ID = 12
 """Digits of a candidate's id."""

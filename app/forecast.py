@@ -14,9 +14,9 @@ from drpo.courses import SKIPPED, WITHOUT_CALLS
 from drpo.estimates import estimate_of
 from drpo.graph.values import ROLES
 from drpo.kinds import announced, plan_of
-from drpo.progress import duration
-from drpo.render import print_estimate, print_json
 from drpo.settings import compose_settings
+from drpo.terminal.progress import duration
+from drpo.terminal.runs import print_estimate, print_json
 from drpo.wording import dollars
 
 ASSUMED = (

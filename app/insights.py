@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drpo.answered import answered
-from drpo.checkpoints import scores
-from drpo.checkpoints.facts import bodies
-from drpo.checkpoints.reader import best_path, summary_of
-from drpo.checkpoints.runs import reading
-from drpo.checkpoints.scores import Judged, Node, Scored
-from drpo.graph.values import HIGHEST_SCORE, ROOT, Query, folded, mean
-from drpo.grouping import grouped, in_turn
-from drpo.intervals import (
+from drpo.analysis.grouping import grouped, in_turn
+from drpo.analysis.instructions import answered
+from drpo.analysis.intervals import (
     FEWEST,
     Interval,
     difference_interval,
     mean_interval,
     share_interval,
 )
+from drpo.checkpoints import scores
+from drpo.checkpoints.facts import bodies
+from drpo.checkpoints.reader import best_path, summary_of
+from drpo.checkpoints.runs import reading
+from drpo.checkpoints.scores import Judged, Node, Scored
+from drpo.graph.values import HIGHEST_SCORE, ROOT, Query, folded, mean
 
 LOW = 4.0
 """A score below it is low: of the judge's five, 4 says "good", 3 "fair"."""

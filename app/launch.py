@@ -27,9 +27,7 @@ from drpo.graph.errors import BadInput, DrpoError, RunOwned, RunPaused
 from drpo.graph.values import ROLES
 from drpo.kinds import announced, plan_of
 from drpo.logs import heard
-from drpo.progress import progress
 from drpo.quiet import ready
-from drpo.render import forecast, print_json, print_review, print_summary, resume_command
 from drpo.run import SearchFunction, first_search, new_run, search
 from drpo.settings import (
     CONFIG_MODULE,
@@ -40,6 +38,8 @@ from drpo.settings import (
     opened,
     settings_from,
 )
+from drpo.terminal.progress import progress
+from drpo.terminal.runs import forecast, print_json, print_review, print_summary, resume_command
 
 
 def run_hydra(

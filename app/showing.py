@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from drpo.checkpoints import reader
 from drpo.checkpoints.runs import find_run, reading
 from drpo.graph.errors import BadInput
-from drpo.render import (
+from drpo.terminal.runs import (
     print_examples,
     print_json,
     print_summary,
@@ -83,7 +83,7 @@ def _examples(asked: Asked) -> None:
 
 
 def _why(asked: Asked) -> None:
-    from drpo.render_why import print_why
+    from drpo.terminal.why import print_why
     from drpo.why import why
 
     told = why(asked.run(), asked.candidate)
@@ -92,7 +92,7 @@ def _why(asked: Asked) -> None:
 
 def _insights(asked: Asked) -> None:
     from drpo.insights import insights
-    from drpo.render_insights import print_insights
+    from drpo.terminal.insights import print_insights
 
     named: Iterable[str | None] = asked.words or [None]
     told = insights([find_run(asked.runs, name, say=asked.say) for name in named])
@@ -101,7 +101,7 @@ def _insights(asked: Asked) -> None:
 
 def _diff(asked: Asked) -> None:
     from drpo.comparison import comparison, sides
-    from drpo.render_comparison import print_comparison
+    from drpo.terminal.comparison import print_comparison
 
     told = comparison(*sides(asked.words, asked.runs, say=asked.say))
     print_json(told) if asked.as_json else print_comparison(told)

@@ -1,7 +1,8 @@
 """Why each sentence of a prompt is there: which rewrite brought or last changed it, and what for.
 
 Walks one line of a run, read-only, from the candidate back to its root. That a low score was the
-reason for a sentence is a guess by their words (`drpo.evidence`); what the rewriter saw is not.
+reason for a sentence is a guess by their words (`drpo.analysis.evidence`); what the rewriter saw
+is not.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from drpo.analysis.evidence import Judged, Match, Words, order
+from drpo.analysis.sentences import equal, links, sentences
 from drpo.checkpoints import lineage
 from drpo.checkpoints.facts import bodies
 from drpo.checkpoints.lineage import Judgement, Step
 from drpo.checkpoints.reader import chosen
 from drpo.checkpoints.runs import reading
-from drpo.evidence import Judged, Match, Words, order
 from drpo.graph.values import HIGHEST_SCORE, Score, folded, mean
-from drpo.sentences import equal, links, sentences
 
 OF_ROOT = "of the prompt that the search began with"
 ALL_PERFECT = "every score that the rewriter saw was 5"

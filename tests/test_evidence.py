@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drpo.evidence import Judged, Match, Words, order
+from drpo.analysis.evidence import Judged, Match, Words, order
 
 CLARITY = Judged("Clarity", "", "The main point comes late, behind long sentences.", 2)
 EMPATHY = Judged("Empathy", "Feels with whoever asks.", "It is cold.", 3)

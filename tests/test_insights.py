@@ -11,11 +11,11 @@ from planted import Planted, plant
 from scripted import ScriptedCaller, searched
 
 import drpo
+from drpo.analysis.grouping import grouped, in_turn, stems, telling
+from drpo.analysis.intervals import difference_interval, mean_interval, share_interval
 from drpo.checkpoints.runs import create_run, run_paths
 from drpo.graph.values import mean
-from drpo.grouping import grouped, in_turn, stems, telling
 from drpo.insights import insights
-from drpo.intervals import difference_interval, mean_interval, share_interval
 from drpo.settings import compose_settings
 
 TREE = [

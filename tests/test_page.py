@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from drpo.page import Page
+from drpo.terminal.printing import Page
 
 TITLES = ("aspect", "queries", "mean", "95 %", "low", "root", "path")
 ROW = ("Critical-Thinking", "15", "3.65", "3.01-4.28", "35 %", "4.00 (1)", "4.00 (15)")

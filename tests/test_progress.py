@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from drpo import progress as shown
 from drpo import quiet
 from drpo.models.ledger import Usage
 from drpo.run import Snapshot
+from drpo.terminal import progress as shown
 
 AT_LEVEL_1 = Snapshot(
     run_id="0123456789",

@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 
 import pytest
 
-from drpo.sentences import (
+from drpo.analysis.sentences import (
     ALIKE,
     CONTAINED,
     FEWEST_WORDS,

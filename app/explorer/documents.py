@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from drpo.analysis.sentences import match, pieces, sentences
 from drpo.checkpoints import details, reader
 from drpo.checkpoints.facts import searches
 from drpo.checkpoints.rows import dumps
 from drpo.checkpoints.runs import reading, run_files
 from drpo.graph.errors import BadInput
 from drpo.insights import insights
-from drpo.sentences import match, pieces, sentences
 from drpo.why import why
 
 Document = dict[str, Any]

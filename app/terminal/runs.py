@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from drpo.page import Lines, Page
-from drpo.render_alignment import say_alignment, say_examples
+from drpo.terminal.alignment import say_alignment, say_examples
+from drpo.terminal.printing import Lines, Page
 from drpo.wording import SHORT_ID, SIMULATED, counted, dollars, escaped, scored
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from drpo.page import Page
+from drpo.terminal.printing import Page
 from drpo.wording import SHORT_ID, SIMULATED, counted, dollars, scored, shortened
 
 LONGEST_QUERY = 110

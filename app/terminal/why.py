@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from drpo.page import Page
+from drpo.terminal.printing import Page
 from drpo.wording import counted, one_line, scored, shortened
 
 MOST_SHOWN = 3

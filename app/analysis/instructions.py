@@ -11,10 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from drpo.analysis.grouping import grouped, in_turn, stems, telling
+from drpo.analysis.sentences import sentences
 from drpo.checkpoints.scores import Node
 from drpo.graph.values import ROOT, mean
-from drpo.grouping import grouped, in_turn, stems, telling
-from drpo.sentences import sentences
 
 MOST_GROUPED = 100
 """Different sentences that are grouped for one aspect."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drpo.sentences import words_of
+from drpo.analysis.sentences import words_of
 
 NEAR = 0.3
 """Cosine of two texts, their words weighed by rarity, from which on they say much the same."""

@@ -1,0 +1,1 @@
+"""Texts and figures of a run, added up: pure functions that know no file."""
