@@ -59,7 +59,8 @@ class Viewed:
         app.router.add_get("/api/runs", self.runs)
         app.router.add_get("/api/runs/{run}", self.run)
         app.router.add_get(r"/api/runs/{run}/candidates/{candidate:\d{1,12}}", self.candidate)
-        app.router.add_get("/api/runs/{run}/{name:sentences|why|insights}", self.more)
+        names = "|".join(documents.MORE)
+        app.router.add_get(f"/api/runs/{{run}}/{{name:{names}}}", self.more)
         return app
 
     async def page(self, _: web.Request) -> web.Response:
