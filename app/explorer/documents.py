@@ -18,6 +18,7 @@ from drpo.graph.errors import BadInput
 from drpo.insights import insights
 from drpo.sentences import match, pieces, sentences
 from drpo.why import why
+from drpo.wording import called
 
 Document = dict[str, Any]
 
@@ -62,6 +63,7 @@ def overview(path: Path) -> Document:
         return {
             "run": path.stem,
             "summary": told | {"path": path.name},
+            "called": called(told["deployed"], told["status"]),
             "first_extended": extended,
             "width": settings["search"]["width"],
             "searches": searches(db),

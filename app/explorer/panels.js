@@ -48,7 +48,7 @@ function overviewPanel(run) {
       el("span", { class: `role ${role}` }, role), told.models[role], count(each.new), count(each.from_ledger),
       Object.entries(told.outcomes[role] ?? {}).map(([how, many]) => `${many} ${words(how)}`).join(", ") || "–"])),
     best && [
-      el("h2", {}, told.deployed ? "Prompt to use" : told.status === "done" ? "Best prompt" : "Best prompt so far", " ",
+      el("h2", {}, `${run.called[0].toUpperCase()}${run.called.slice(1)}`, " ",
         candidateLink(run.run, best.candidate),
         el("span", { class: "note" }, told.deployed ? (told.deployed.with_examples ? "with examples" : "without examples") : `path value ${value(best.path_value)}`)),
       Object.entries(best.prompts).map(([name, text]) => [Object.keys(best.prompts).length > 1 && el("h3", {}, name), el("div", { class: "prompt" }, text)]),
