@@ -18,10 +18,12 @@ from drpo.analysis.evidence import Judged, Match, Words, order
 from drpo.analysis.sentences import equal, links, sentences
 from drpo.checkpoints import lineage
 from drpo.checkpoints.facts import bodies
+from drpo.checkpoints.findings import deployed
 from drpo.checkpoints.lineage import Judgement, Step
-from drpo.checkpoints.reader import chosen
+from drpo.checkpoints.reader import chosen, status
 from drpo.checkpoints.runs import reading
 from drpo.graph.values import HIGHEST_SCORE, Score, folded, mean
+from drpo.wording import called
 
 OF_ROOT = "of the prompt that the search began with"
 ALL_PERFECT = "every score that the rewriter saw was 5"
@@ -38,11 +40,13 @@ def why(path: Path, candidate: int | None = None) -> dict[str, Any]:
     with reading(path) as db:
         [row] = db.query("select id from run")
         whose, by = chosen(db) if candidate is None else (candidate, "asked for")
+        name = called(deployed(db), status(path)) if candidate is None else None
         line = _Line(db, lineage.line(db, whose))
         newest = line.steps[0]
         return {
             "run_id": row["id"],
             "chosen": by,
+            "called": name,
             "candidate": newest.id,
             "level": newest.level,
             "path": [step.id for step in reversed(line.steps)],

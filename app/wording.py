@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 SHORT_ID = 8
 """Characters of a run's id or of a call's key."""
@@ -56,6 +58,18 @@ def counted(number: int, thing: str) -> str:
 def scored(value: float | None, digits: int = 2) -> str:
     """A reward, a score or a mean of them; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def so_far(status: str) -> str:
+    """Behind what a run found or took: as long as it is not done, that may change."""
+    return "" if status == "done" else " so far"
+
+
+def called(deployed: Mapping[str, Any] | None, status: str) -> str:
+    """The prompt that a run came to: what an alignment deploys, else the best one."""
+    if deployed is None:
+        return f"best prompt{so_far(status)}"
+    return "prompt to be tested" if deployed["real"] is None else "prompt to use"
 
 
 def dollars(cost: float) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drpo.graph.values import HIGHEST_SCORE, LOWEST_SCORE, mean
+from drpo.nodes.student import student
 
 LARGEST_P = 0.05
 """One-sided: above it a gain may well be luck."""
@@ -208,11 +209,11 @@ def smallest_gain(queries: int, spread: float, min_gain: float) -> float | None:
     if queries < FEWEST_QUERIES:
         return None
     error = spread / math.sqrt(queries)
-    margin = _student(_AIM, queries - 1) * error
+    margin = student(_AIM, queries - 1) * error
     if queries == FEWEST_QUERIES:
         threshold = spread * NormalDist().inv_cdf(_AIM ** (1 / queries)) - margin
     else:
-        threshold = _student(1 - _level(queries), queries - 1) * error
+        threshold = student(1 - _level(queries), queries - 1) * error
     gain = math.ceil(100 * (max(threshold, min_gain) + margin + _STEP / queries) - _TINY) / 100
     return gain if gain <= HIGHEST_SCORE - LOWEST_SCORE else None
 
@@ -222,15 +223,3 @@ def _level(queries: int) -> float:
     if queries > _ENUMERATED:
         return LARGEST_P - _SURE * math.sqrt(LARGEST_P * (1 - LARGEST_P) / _DRAWN)
     return math.floor(LARGEST_P * 2.0**queries) / 2.0**queries
-
-
-def _student(probability: float, freedom: int) -> float:
-    """Quantile of Student's t by the expansion of Cornish and Fisher in 1 / freedom."""
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return math.fsum(term / freedom**power for power, term in enumerate(terms))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from planted import Planted, plant
 import drpo
 from drpo.checkpoints.runs import create_run
 from drpo.comparison import Side, comparison, origin, sides
+from drpo.explorer.documents import overview
 from drpo.graph.errors import BadInput
 from drpo.settings import compose_settings
 
@@ -121,6 +124,36 @@ def test_an_alignment_is_compared_by_what_it_deployed(tmp_path: Path) -> None:
     told: dict[str, Any] = comparison(Side(done.path, 1), Side(done.path))
     assert (told["b"]["candidate"], told["b"]["deployed"]) == (0, True)
     assert origin(Side(done.path)) == Side(done.path, 0)
+
+
+async def test_a_run_that_found_its_root_alone_says_so(tmp_path: Path, here: Here) -> None:
+    """One line in place of an empty comparison; the JSON is as ever."""
+    path = await plant(tmp_path / "runs", TREE[:1], best=0)
+    shown = here("show", "--view", "diff")
+    assert shown.returncode == 0
+    assert " ".join(shown.stdout.split()) == (
+        "Nothing to compare: both sides are candidate 0 (root, best so far) of run "
+        f"{path.stem[:8]}. `--view tree` has the others."
+    )
+    told = json.loads(here("show", "--view", "diff", "--json").stdout)
+    assert told["a"] == told["b"]
+
+
+@pytest.mark.parametrize(("status", "so_far"), [("paused", " so far"), ("done", "")])
+async def test_only_a_run_that_is_done_has_its_best_prompt_for_good(
+    status: str, so_far: str, tmp_path: Path, here: Here
+) -> None:
+    """In every view that speaks of it."""
+    path = await plant(tmp_path / "runs", TREE, best=3)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("update run set status = ?", [status])
+    for view, said in (
+        ("summary", f"Best prompt{so_far} (candidate 3"),
+        ("why", f"the best prompt{so_far}."),
+        ("diff", f"candidate 3 (best{so_far}, level"),
+    ):
+        assert said in " ".join(here("show", "--view", view).stdout.split())
+    assert overview(path)["called"] == f"best prompt{so_far}"
 
 
 async def test_text_is_readable_and_harmless(tmp_path: Path, here: Here) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.validation import WORLDS, false_gains, found_gains, upper_bound
 from drpo.nodes.gain import Gain, differences, gain_of, smallest_gain
+from drpo.nodes.student import student
 
 
 def decided(values: list[float], min_gain: float = 0.1, seed: int = 1) -> Gain:
@@ -204,6 +205,26 @@ def test_more_queries_show_smaller_gains_but_none_below_the_least() -> None:
     gains = [smallest_gain(queries, 0.8, 0.1) or 0.0 for queries in (5, 6, 10, 30, 100, 1_000)]
     assert gains == sorted(gains, reverse=True)
     assert smallest_gain(1_000_000, 0.8, 0.1) == pytest.approx(0.11)
+
+
+@pytest.mark.parametrize(
+    ("probability", "freedom", "quantile"),
+    [
+        (0.6, 1, 0.324919696),
+        (0.9995, 1, 636.619248769),
+        (0.995, 2, 9.924843201),
+        (0.975, 4, 2.776445105),
+        (0.95, 10, 1.812461123),
+        (0.82, 39, 0.926274769),
+        (0.975, 299, 1.967929669),
+        (0.975, 300, 1.967903011),
+        (0.9995, 300, 3.323251513),
+        (0.6, 1_000, 0.253414516),
+    ],
+)
+def test_quantiles_of_student(probability: float, freedom: int, quantile: float) -> None:
+    """As scipy has them, of few and of many degrees of freedom."""
+    assert student(probability, freedom) == pytest.approx(quantile, rel=1e-8)
 
 
 def test_the_upper_bound_of_a_rate() -> None:

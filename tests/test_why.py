@@ -277,7 +277,7 @@ async def test_it_tells_a_person_and_a_program(here: Here, tmp_path: Path) -> No
     path = await ran(planted(), tmp_path / "runs")
     shown = " ".join(here("show", "--view", "why").stdout.split())
     for said in (
-        "Candidate 4 of level 4, the best prompt.",
+        "Candidate 4 of level 4, the best prompt so far.",
         "level 3, candidate 3: changed by the rewrite of 2",
         "was: Put the point first.",
         "Origins 1 of 5 (before 1.00, after 4.00), by: name, causes",

@@ -53,7 +53,12 @@ _ENDINGS = (
     *("al", "at", "ed", "er", "es", "ic", "iv", "ly", "ty"),
     *("e", "s", "y"),
 )
-"""Of English words, the longest first; of a pair like creative and creativity none is left."""
+"""Of English words, the longest first; of a pair like creative and creativity none is left.
+
+Snowball's English stemmer keeps empathetic and empathy apart, and six letters, as in
+`drpo.analysis.grouping`, clarify and clarity: each loses 2 of the 26 matched sentences in the
+recorded best prompts.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,11 @@ from drpo.analysis.sentences import words_of
 NEAR = 0.3
 """Cosine of two texts, their words weighed by rarity, from which on they say much the same."""
 _STEM = 6
-"""Letters of a word that count: a stemmer of one language would help in no other."""
+"""Letters of a word that count: a stemmer of one language would help in no other.
+
+Nor is that of `drpo.analysis.evidence` better for English: it changes 18 of the 120 instructions
+told of the recorded runs, and loses those that speak of empathy and clarity by name.
+"""
 _LEAST = 3
 """Letters of the shortest word that says anything."""
 
@@ -85,7 +89,7 @@ def telling(said: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
 
 
 def stems(text: str) -> frozenset[str]:
-    """Beginnings of its words: `engaging` and `engagement` have one."""
+    """Beginnings of its words: `creative` and `creativity` have one."""
     return frozenset(word[:_STEM] for word in words_of(text) if len(word) >= _LEAST)
 
 

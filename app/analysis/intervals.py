@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from drpo.graph.values import HIGHEST_SCORE, LOWEST_SCORE, mean
+from drpo.nodes.student import student
 
 FEWEST = 5
 """Values from which on a mean has an interval: of fewer, bounded and skewed as they are, Student's
 t holds too little."""
-_CONFIDENCE = 0.95
+_UPPER = 0.975
+"""Quantile of the upper end."""
 _Z = 1.959964
 """Normal quantile of 97.5 %."""
 _WIDEST = HIGHEST_SCORE - LOWEST_SCORE
@@ -41,7 +42,7 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     middle = mean(values)
     if middle is None or error <= _SMALL**2:
         return None
-    reach = _student(len(values) - 1) * math.sqrt(error)
+    reach = student(_UPPER, len(values) - 1) * math.sqrt(error)
     return Interval(max(LOWEST_SCORE, middle - reach), min(HIGHEST_SCORE, middle + reach))
 
 
@@ -55,7 +56,7 @@ def difference_interval(mine: Sequence[float], others: Sequence[float]) -> Inter
         return None
     freedom = (one + other) ** 2 / (one**2 / (len(mine) - 1) + other**2 / (len(others) - 1))
     # Rounded down it is a little wider.
-    reach = _student(math.floor(freedom)) * math.sqrt(one + other)
+    reach = student(_UPPER, math.floor(freedom)) * math.sqrt(one + other)
     found = middle - beside
     return Interval(max(-_WIDEST, found - reach), min(_WIDEST, found + reach))
 
@@ -81,27 +82,3 @@ def _squared_error(values: Sequence[float]) -> float:
     middle = mean(values) or 0.0
     squares = math.fsum((value - middle) ** 2 for value in values)
     return squares / (len(values) - 1) / len(values)
-
-
-@cache
-def _student(freedom: int) -> float:
-    """The value that Student's t stays within, on both sides, with 95 %."""
-    low, high = 0.0, 100.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        within = _within(middle, freedom) < _CONFIDENCE
-        low, high = (middle, high) if within else (low, middle)
-    return high
-
-
-def _within(t: float, freedom: int) -> float:
-    """How probably Student's t lies between -t and t: Abramowitz and Stegun, 26.7.3 and 26.7.4."""
-    angle = math.atan2(t, math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term = cosine if odd else 1.0
-    total = 0.0
-    for step in range(1 + odd, freedom, 2):
-        total += term
-        term *= cosine**2 * step / (step + 1)
-    return 2 * (angle + sine * total) / math.pi if odd else sine * total

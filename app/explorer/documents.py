@@ -19,6 +19,7 @@ from drpo.checkpoints.runs import reading, run_files
 from drpo.graph.errors import BadInput
 from drpo.insights import insights
 from drpo.why import why
+from drpo.wording import called
 
 Document = dict[str, Any]
 
@@ -68,6 +69,7 @@ def overview(path: Path) -> Document:
         return {
             "run": path.stem,
             "summary": told | {"path": path.name},
+            "called": called(told["deployed"], told["status"]),
             "first_extended": extended,
             "width": settings["search"]["width"],
             "searches": searches(db),

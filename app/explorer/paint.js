@@ -212,11 +212,11 @@ function paintRings(tree, radius, ink) {
 }
 
 // What a search returned need not be what the run says to use: that may be the root.
-function starsOf({ summary: { deployed }, tree }) {
+function starsOf({ summary: { deployed }, called, tree }) {
   const used = deployed?.candidate;
   const others = tree.returned.filter((id) => id !== used).map((id) => deployed
     ? { id, sign: "☆", said: "returned by the search" } : { id, sign: "★", said: "returned" });
-  return deployed ? [{ id: used, sign: "★", said: "prompt to use" }, ...others] : others;
+  return deployed ? [{ id: used, sign: "★", said: called }, ...others] : others;
 }
 
 function paintLabels(tree, seen, radius, ink) {

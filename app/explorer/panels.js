@@ -45,7 +45,7 @@ function overviewPanel(run) {
       ["made", time(told.created_at)], ["seed", String(told.seed)], told.parent && ["fork of", told.parent.slice(0, 8)],
     ]),
     best && [
-      el("h2", {}, told.deployed ? "Prompt to use" : told.status === "done" ? "Best prompt" : "Best prompt so far", " ",
+      el("h2", {}, `${run.called[0].toUpperCase()}${run.called.slice(1)}`, " ",
         candidateLink(run.run, best.candidate),
         el("span", { class: "note" }, told.deployed ? (told.deployed.with_examples ? "with examples" : "without examples") : `path value ${value(best.path_value)}`)),
       Object.entries(best.prompts).map(([name, text]) => [Object.keys(best.prompts).length > 1 && el("h3", {}, name), longText(text, "prompt")]),

@@ -3,10 +3,9 @@
 const CLUES_SHOWN = 5;
 
 function whyPanel(run, told) {
-  const which = { deployed: "the prompt to use", best: run.summary.status === "done" ? "the best prompt" : "the best prompt so far" }[told.chosen] ?? "a prompt";
   return [
     el("h1", {}, "Why each sentence is there"),
-    el("p", { class: "note" }, `Of ${which}, `, candidateLink(run.run, told.candidate),
+    el("p", { class: "note" }, `Of the ${told.called}, `, candidateLink(run.run, told.candidate),
       ": which candidate brought or last changed each sentence, and the low scores that its rewriter saw. That a score was the reason is a guess by the words that they share."),
     Object.entries(told.prompts).map(([name, sentences], _, all) => [
       all.length > 1 && el("h2", {}, name),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drpo.terminal.printing import Page
-from drpo.wording import SHORT_ID, SIMULATED, counted, dollars, scored, shortened
+from drpo.wording import SHORT_ID, SIMULATED, counted, dollars, scored, shortened, so_far
 
 LONGEST_QUERY = 110
 MOST_QUERIES = 20
@@ -23,6 +23,9 @@ def print_comparison(told: Mapping[str, Any]) -> None:
     """Both sides, then what is different."""
     say = Page()
     a, b = told["a"], told["b"]
+    if (a["run_id"], a["candidate"]) == (b["run_id"], b["candidate"]):
+        say(_same(b))
+        return
     for name, side in (("A", a), ("B", b)):
         say(f"{name}  {_side(side)}")
     if a["simulated"] or b["simulated"]:
@@ -37,11 +40,24 @@ def print_comparison(told: Mapping[str, Any]) -> None:
         _say_runs(say, told)
 
 
+def _same(side: Mapping[str, Any]) -> str:
+    what = ", ".join(dict.fromkeys((side["origin"], _what(side))))
+    return (
+        f"Nothing to compare: both sides are candidate {side['candidate']} ({what}) of run "
+        f"{side['run_id'][:SHORT_ID]}. `--view tree` has the others."
+    )
+
+
+def _what(side: Mapping[str, Any]) -> str:
+    if not side["deployed"] and not side["best"]:
+        return str(side["origin"])
+    return f"{'deployed' if side['deployed'] else 'best'}{so_far(side['status'])}"
+
+
 def _side(side: Mapping[str, Any]) -> str:
-    what = "deployed" if side["deployed"] else "best" if side["best"] else side["origin"]
     value = scored(side["path_value"], 3)
     return (
-        f"run {side['run_id'][:SHORT_ID]}, candidate {side['candidate']} ({what}, level "
+        f"run {side['run_id'][:SHORT_ID]}, candidate {side['candidate']} ({_what(side)}, level "
         f"{side['level']}), reward {scored(side['reward'])}, path value {value}"
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drpo.terminal.printing import Page
-from drpo.wording import SHORT_ID, SIMULATED, counted, scored, shortened
+from drpo.wording import SHORT_ID, SIMULATED, called, counted, scored, shortened
 
 LONGEST = 220
 """Characters of a rationale, an instruction or a query that are shown."""
@@ -58,7 +58,7 @@ def _say_run(say: Page, run: Mapping[str, Any], low: float) -> None:
         _say_gaps(say, run["aspects"])
     weak = [each for each in run["aspects"] if each["all"]["low"]]
     for each in weak[:MOST_EXPLAINED]:
-        _say_weakness(say, each)
+        _say_weakness(say, each, run["status"])
     _say_hard(say, run["hard"], low)
     say()
 
@@ -101,7 +101,7 @@ def _say_gaps(say: Page, aspects: Sequence[Mapping[str, Any]]) -> None:
         say(f"Left unscored by the judge, and in no figure: {', '.join(said)}.", indent=2)
 
 
-def _say_weakness(say: Page, aspect: Mapping[str, Any]) -> None:
+def _say_weakness(say: Page, aspect: Mapping[str, Any], status: str) -> None:
     said, answered = aspect["rationales"], aspect["answered"]
     say()
     low = aspect["all"]["low"]
@@ -119,7 +119,7 @@ def _say_weakness(say: Page, aspect: Mapping[str, Any]) -> None:
         indent=2,
     )
     for each in answered["instructions"]:
-        stays = ", stands in the best prompt" if each["in_best"] else ""
+        stays = f", stands in the {called(None, status)}" if each["in_best"] else ""
         say(shortened(each["text"], LONGEST), indent=4)
         say(
             f"in {counted(each['children'], 'rewrite')} of {counted(each['parents'], 'parent')}"

@@ -19,7 +19,7 @@ import typer
 
 from drpo.terminal.alignment import say_alignment, say_examples
 from drpo.terminal.printing import Lines, Page
-from drpo.wording import SHORT_ID, SIMULATED, counted, dollars, escaped, scored
+from drpo.wording import SHORT_ID, SIMULATED, called, counted, dollars, escaped, scored, so_far
 
 if TYPE_CHECKING:
     from drpo.checkpoints.doctor import Finding
@@ -105,7 +105,7 @@ def print_summary(told: Mapping[str, Any], folder: Path) -> None:
         name = f"{world['world']}, profile {world['profile']}, seed {world['seed']}"
         say(f"World {name}, sha256 {world['sha256'][:12]}")
     if told["deployed"] is not None:
-        _say_deployed(say, told["deployed"])
+        _say_deployed(say, told["deployed"], told["status"])
     elif told["kind"] != "examples":
         _say_best(say, told)
     if told["kind"] != "search":
@@ -124,8 +124,8 @@ def _say_best(say: Lines, told: Mapping[str, Any]) -> None:
         say("No level is finished yet.")
         return
     say()
-    when = "Best prompt" if told["status"] == "done" else "Best prompt so far"
-    say(f"{when} (candidate {best['candidate']}, path value {scored(best['path_value'], 3)}):")
+    what = called(None, told["status"]).capitalize()
+    say(f"{what} (candidate {best['candidate']}, path value {scored(best['path_value'], 3)}):")
     _say_prompts(say, best["prompts"])
     if told["kind"] == "align":
         return
@@ -139,14 +139,12 @@ def _say_best(say: Lines, told: Mapping[str, Any]) -> None:
         say(f"  {place}  {reward}  {step['origin']}{note}")
 
 
-def _say_deployed(say: Lines, deployed: Mapping[str, Any]) -> None:
+def _say_deployed(say: Lines, deployed: Mapping[str, Any], status: str) -> None:
     say()
     shown = "with examples" if deployed["with_examples"] else "without examples"
-    untested = deployed["real"] is None
-    what = "Prompt to be tested" if untested else "Prompt to use"
-    say(f"{what} (candidate {deployed['candidate']}, {shown}):")
+    say(f"{called(deployed, status).capitalize()} (candidate {deployed['candidate']}, {shown}):")
     _say_prompts(say, deployed["prompts"])
-    if untested:
+    if deployed["real"] is None:
         say("Whether its gain over the root is real is not known before the run is resumed.")
 
 
@@ -358,7 +356,7 @@ def _held(told: Mapping[str, Any]) -> str:
     """The estimate beside what came of it."""
     calls, cost = told["estimate"]["total"]["calls"], told["estimate"]["total"]["cost_usd"]
     said = f"Estimated {calls['expected']:,} calls ({calls['low']:,} to {calls['high']:,})"
-    took = f"{'took' if told['status'] == 'done' else 'took so far'} {_new_calls(told):,}"
+    took = f"took{so_far(told['status'])} {_new_calls(told):,}"
     if cost is not None and cost["high"]:
         said += f", {dollars(cost['expected'])}"
         took += "" if told["cost_usd"] is None else f", {dollars(told['cost_usd'])}"

@@ -21,8 +21,7 @@ UNMATCHED = "seen, not matched:"
 def print_why(told: Mapping[str, Any]) -> None:
     """All prompts of the candidate."""
     say = Page()
-    named = {"deployed": "the prompt to use", "best": "the best prompt"}.get(told["chosen"])
-    what = f", {named}" if named else ""
+    what = f", the {told['called']}" if told["called"] else ""
     say(f"Run {told['run_id']}")
     say(f"Candidate {told['candidate']} of level {told['level']}{what}.")
     for name, sentences in told["prompts"].items():
