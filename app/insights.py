@@ -38,18 +38,18 @@ MOST_GROUPS = 3
 """Typical rationales that are told of one aspect."""
 
 LEVELS_DIFFER = (
-    "Levels differ in queries: what is scored under the root, on the best path and under all"
-    " candidates is scored on different ones, so a difference between them is no gain."
+    "Each level asks other queries, so the figures of the root, of the best path and of all"
+    " candidates are of different queries: a difference between them is no gain."
 )
 CHILDREN_DIFFER = (
-    "A child answers other queries than its parent, and an aspect that was low once rises by chance"
-    " as well: compare a child with its siblings, who answered the same queries."
+    "A child answers other queries than its parent, and a low score tends to rise by chance alone"
+    " (regression to the mean): compare a child with its siblings, which answered the same queries."
 )
 RUNS_DIFFER = (
     "Runs differ in queries and in the aspects chosen for them; a difference is between all queries"
-    " of each, and there is one for every aspect, so one of twenty lies outside by chance."
+    " of each. With many aspects, expect one interval in twenty to leave out 0 by chance."
 )
-JUDGES_DIFFER = "The runs have different judges, who differ in what they give: {}."
+JUDGES_DIFFER = "The runs have different judges, whose scores need not be comparable: {}."
 
 
 @dataclass(frozen=True, slots=True)

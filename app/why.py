@@ -25,11 +25,11 @@ from drpo.checkpoints.runs import reading
 from drpo.graph.values import HIGHEST_SCORE, Score, folded, mean
 from drpo.wording import called
 
-OF_ROOT = "of the prompt that the search began with"
+OF_ROOT = "part of the prompt that the search began with"
 ALL_PERFECT = "every score that the rewriter saw was 5"
 NO_VERDICT = "the rewriter saw no verdict"
 NO_SCORE = "the rewriter saw no score"
-UNMATCHED = "none of the low scores that the rewriter saw is about it"
+UNMATCHED = "it matches none of the scores below 5 that the rewriter saw"
 
 
 def why(path: Path, candidate: int | None = None) -> dict[str, Any]:

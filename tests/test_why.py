@@ -284,7 +284,7 @@ async def test_it_tells_a_person_and_a_program(here: Here, tmp_path: Path) -> No
         "query q2: question 2",
         "candidate 2 of level 2 had it",
         "seen, not matched",
-        "5 sentences: 2 with evidence, 2 that no low score is about, 1 of the root",
+        "5 sentences: 2 with evidence, 2 that match no score, 1 of the root",
     ):
         assert said in shown
     assert json.loads(here("show", "--view", "why", "--json").stdout) == why(path)

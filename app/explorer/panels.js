@@ -52,7 +52,7 @@ function overviewPanel(run) {
     ],
     findings(run),
     el("h2", {}, "Models"),
-    table(["role", "model", "calls", "from the ledger", "ended otherwise than well"], calls.map(([role, each]) => [
+    table(["role", "model", "calls", "from the ledger", "did not succeed"], calls.map(([role, each]) => [
       roleMark(role), told.models[role], count(each.new), count(each.from_ledger),
       Object.entries(told.outcomes[role] ?? {}).map(([how, many]) => `${many} ${words(how)}`).join(", ") || "–"])),
     told.examples.length > 0 && [

@@ -87,7 +87,7 @@ def _say_scores(say: Page, scores: Mapping[str, Any]) -> None:
         return
     say(
         f"Rewards (1-5) on the {counted(len(scores['queries']), 'query')} that both answered, of "
-        f"{answered['a']} of A and {answered['b']} of B:"
+        f"{answered['a']} that A answered and {answered['b']} that B did:"
     )
     rows = [
         [
@@ -104,14 +104,14 @@ def _say_scores(say: Page, scores: Mapping[str, Any]) -> None:
     if scores["compared"]:
         say(
             f"Mean over {counted(scores['compared'], 'query')}: A {scored(scores['a'])}, B "
-            f"{scored(scores['b'])}, difference {scores['difference']:+.2f}. Whether it is luck is "
-            "not tested here."
+            f"{scored(scores['b'])}, difference {scores['difference']:+.2f}. Not tested "
+            "for significance."
         )
     if scores["unscored"]:
-        say(f"Unscored on one side, and in no mean: {counted(scores['unscored'], 'query')}.")
+        say(f"Unscored on one side, so not in the mean: {counted(scores['unscored'], 'query')}.")
     if scores["other_selection"]:
         other = counted(scores["other_selection"], "query")
-        say(f"* Other aspects were chosen for it, so it is in no mean: {other}.")
+        say(f"* Other aspects were chosen for it, so it is not in the mean: {other}.")
 
 
 def _say_runs(say: Page, told: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ def print_insights(told: Mapping[str, Any]) -> None:
         _say_run(say, run, told["low_below"])
     if told["shared"]:
         _say_shared(say, told)
-    say("Mind:")
+    say("Note:")
     for caution in told["cautions"]:
         say(caution, indent=2)
 
@@ -50,8 +50,9 @@ def _say_run(say: Page, run: Mapping[str, Any], low: float) -> None:
     say()
     if run["aspects"]:
         say(
-            f"Aspects, the weakest first: means of scores (1-5) and shares below {low:g}, both per "
-            "query first, with 95 % intervals over queries; root and best path with their queries."
+            f"Aspects, the weakest first: mean score (1-5) and share of scores below {low:g}, both "
+            "averaged per query first, with 95 % intervals over queries; of root and best path the "
+            "mean, with its number of queries."
         )
         titles = ("aspect", "queries", "mean", "95 %", "low", "95 %", "root", "path")
         say.table(titles, [_aspect_row(each) for each in run["aspects"]])
@@ -98,7 +99,7 @@ def _say_gaps(say: Page, aspects: Sequence[Mapping[str, Any]]) -> None:
     gaps = [(each["aspect"], each["all"]["unscored"]) for each in aspects]
     said = [f"{name} {counted(count, 'time')}" for name, count in gaps if count]
     if said:
-        say(f"Left unscored by the judge, and in no figure: {', '.join(said)}.", indent=2)
+        say(f"Not scored by the judge, so in no figure: {', '.join(said)}.", indent=2)
 
 
 def _say_weakness(say: Page, aspect: Mapping[str, Any], status: str) -> None:
@@ -112,12 +113,10 @@ def _say_weakness(say: Page, aspect: Mapping[str, Any], status: str) -> None:
         say(f"{of}: {shortened(group['text'], LONGEST)}", indent=2)
     if answered is None:
         return
-    brought = ". Of what they brought, nearest to it in words:" if answered["instructions"] else "."
-    say(
-        f"Low in {counted(answered['parents'], 'parent')}; of the "
-        f"{counted(answered['children'], 'rewrite')}: {_before_after(answered)}{brought}",
-        indent=2,
-    )
+    found = ". Of what they added, closest in words:" if answered["instructions"] else "."
+    parents, rewrites = counted(answered["parents"], "parent"), answered["children"]
+    of = f"Low under {parents}, with {counted(rewrites, 'rewrite')}"
+    say(f"{of}: {_before_after(answered)}{found}", indent=2)
     for each in answered["instructions"]:
         stays = f", stands in the {called(None, status)}" if each["in_best"] else ""
         say(shortened(each["text"], LONGEST), indent=4)
@@ -130,7 +129,7 @@ def _say_weakness(say: Page, aspect: Mapping[str, Any], status: str) -> None:
 
 def _before_after(figures: Mapping[str, Any]) -> str:
     if not figures["scored"]:
-        return "not judged by it, since their queries have other aspects"
+        return "not scored (their queries have other aspects)"
     return f"{scored(figures['before'])} -> {scored(figures['after'])} ({figures['scored']} judged)"
 
 
@@ -146,8 +145,8 @@ def _say_hard(say: Page, hard: Sequence[Mapping[str, Any]], low: float) -> None:
     say()
     shown = f", the first {MOST_HARD}" if len(hard) > MOST_HARD else ""
     say(
-        f"{counted(len(hard), 'query')} stayed hard: mean reward of all answers below {low:g}"
-        f"{shown}"
+        f"{counted(len(hard), 'query')} stayed hard, with a mean reward of all answers below "
+        f"{low:g}{shown}"
     )
     for each in hard[:MOST_HARD]:
         weakest = each["weakest"]

@@ -157,7 +157,7 @@ def _say_calls(say: Lines, told: Mapping[str, Any]) -> None:
         say(f"{counted(told['unscored'], 'answer')} could not be scored; `--view trace` says why.")
     for role, outcomes in told["outcomes"].items():
         ended = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in outcomes.items())
-        say(f"Calls of the {role} that ended otherwise than well: {ended}.")
+        say(f"Calls of the {role} that did not succeed: {ended}.")
     if told["failed_attempts"]:
         say(f"{counted(told['failed_attempts'], 'request')} got no usable reply.")
     for role, parameters in told["left_out"].items():

@@ -33,8 +33,9 @@ def print_why(told: Mapping[str, Any]) -> None:
         say()
         say(_counts(sentences))
     say(
-        "Before and after are means of an aspect over the queries of two levels, which differ. "
-        "A score is matched to a sentence by their words; all that the rewriter saw: --json."
+        "Before and after: the aspect's mean at the parent's level and at this one, whose queries "
+        "differ. A score is matched to a sentence by the words they share; --json has every score "
+        "that the rewriter saw."
     )
 
 
@@ -44,8 +45,8 @@ def _counts(sentences: Sequence[Mapping[str, Any]]) -> str:
     root = sum(each["origin"] == "root" for each in sentences)
     rest = len(sentences) - matched - seen - root
     return (
-        f"{counted(len(sentences), 'sentence')}: {matched} with evidence, {seen} that no low score "
-        f"is about, {root} of the root, {rest} without any."
+        f"{counted(len(sentences), 'sentence')}: {matched} with evidence, {seen} that match no "
+        f"score, {root} of the root, {rest} without evidence."
     )
 
 
