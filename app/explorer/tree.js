@@ -97,8 +97,15 @@ class Tree {
     this.draw();
   }
 
+  // What is looked at: the chosen candidate where it is in sight, else the middle.
+  middle() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const [x, y] = this.chosen === null ? [-1, -1] : this.screen(this.chosen);
+    return x >= 0 && x <= width && y >= 0 && y <= height ? [x, y] : [width / 2, height / 2];
+  }
+
   // A hidden canvas has no size, and no point to zoom about.
-  zoom(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
+  zoom(factor, [x, y] = this.middle()) {
     const { view } = this;
     if (!this.canvas.clientWidth) return;
     const scale = Math.min(8, Math.max(0.01, view.scale * factor));
@@ -188,15 +195,15 @@ class Tree {
       event.preventDefault();
       const box = canvas.getBoundingClientRect();
       const turned = Math.max(-60, Math.min(60, event.deltaY * (event.deltaMode ? 20 : 1)));
-      this.zoom(Math.exp(-turned / 180), event.clientX - box.left, event.clientY - box.top);
+      this.zoom(Math.exp(-turned / 180), [event.clientX - box.left, event.clientY - box.top]);
     }, { passive: false });
   }
 
   pinch(other, before, now) {
     const box = this.canvas.getBoundingClientRect();
     const apart = ([x, y]) => Math.hypot(x - other[0], y - other[1]) || 1;
-    this.zoom(apart(now) / apart(before), (other[0] + now[0]) / 2 - box.left,
-      (other[1] + now[1]) / 2 - box.top);
+    this.zoom(apart(now) / apart(before),
+      [(other[0] + now[0]) / 2 - box.left, (other[1] + now[1]) / 2 - box.top]);
   }
 
   hover(node, event) {
