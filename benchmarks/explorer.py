@@ -192,7 +192,7 @@ async def pictures(folder: Path) -> None:
         for dark in (False, True):
             async with (
                 address_of(path, "report", Path(place)) as address,
-                chromium(1440, 810, dark=dark) as page,
+                chromium(1140, 690, dark=dark) as page,
             ):
                 await page.open(address)
                 await page.until(DRAWN)

@@ -131,7 +131,8 @@ function figuresOf(named) {
     el("div", {}, el("dt", {}, name), el("dd", {}, said))));
 }
 
-const count = (value) => Math.round(value).toLocaleString("en");
+// Not toLocaleString, whose first call loads the browser's tables of languages: 10 ms and more.
+const count = (value) => String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ",");
 
 function value(number, digits = 3) {
   if (number === null || number === undefined) return "–";

@@ -8,7 +8,7 @@ const MOST_HIGHER = 5;
 
 class Layout {
   // `tree` is the overview's, column by column; `search` the number of the one to lay out.
-  constructor(tree, search, shape) {
+  constructor(tree, search) {
     this.tree = tree;
     this.rows = [];
     this.at = new Map();
@@ -20,6 +20,7 @@ class Layout {
     this.size = this.rows.length;
     this.x = new Float64Array(this.size);
     this.y = new Float64Array(this.size);
+    this.heights = new Float64Array(this.size);
     this.children = Array.from({ length: this.size }, () => []);
     this.among = new Int32Array(this.size);
     this.columns = [];
@@ -28,7 +29,7 @@ class Layout {
       if (parent !== null) this.among[node] = this.children[parent].push(node) - 1;
       else this.column(this.level(node)).push(node);
     }
-    this.place(shape);
+    this.place();
   }
 
   column(level) {
@@ -45,7 +46,8 @@ class Layout {
     return this.at.get(parent) ?? null;
   }
 
-  place(shape) {
+  // Heights, before they are stretched.
+  place() {
     for (let level = 0; level < this.columns.length; level += 1) {
       const column = this.columns[level];
       this.spread(column);
@@ -53,13 +55,18 @@ class Layout {
         for (const child of this.children[node]) this.column(this.level(child)).push(child);
       }
     }
-    let top = Infinity;
+    this.top = Infinity;
     let bottom = -Infinity;
-    for (const each of this.y) {
-      top = Math.min(top, each);
+    for (const each of this.heights) {
+      this.top = Math.min(this.top, each);
       bottom = Math.max(bottom, each);
     }
-    this.height = this.size ? bottom - top : 0;
+    this.low = this.size ? bottom - this.top : 0;
+  }
+
+  // To a frame that is `shape` times as wide as it is high.
+  stretch(shape) {
+    this.height = this.low;
     const steps = Math.max(1, this.columns.length - 1);
     const wanted = (Math.max(this.height, 1) * shape) / steps;
     this.step = Math.min(MOST_STEP, Math.max(LEAST_STEP, wanted));
@@ -70,7 +77,7 @@ class Layout {
     this.gap = GAP * higher;
     for (let node = 0; node < this.size; node += 1) {
       this.x[node] = this.level(node) * this.step;
-      this.y[node] = (this.y[node] - top) * higher;
+      this.y[node] = (this.heights[node] - this.top) * higher;
     }
   }
 
@@ -89,7 +96,7 @@ class Layout {
     let at = 0;
     for (const pool of pools) {
       for (let left = pool.size; left > 0; left -= 1, at += 1) {
-        this.y[column[at]] = mean(pool) + at * GAP;
+        this.heights[column[at]] = mean(pool) + at * GAP;
       }
     }
   }
@@ -98,7 +105,7 @@ class Layout {
     const parent = this.parent(node);
     if (parent === null) return 0;
     const siblings = this.children[parent];
-    return this.y[parent] + (this.among[node] - (siblings.length - 1) / 2) * GAP;
+    return this.heights[parent] + (this.among[node] - (siblings.length - 1) / 2) * GAP;
   }
 
   // The node nearest to a place, if it is within `reach`.

@@ -18,6 +18,7 @@ class Tree {
     this.pen = canvas.getContext("2d");
     this.view = { x: 0, y: 0, scale: 1 };
     this.fitted = true;
+    this.shape = 1;
     this.layout = null;
     this.chosen = this.over = null;
     this.found = null;
@@ -28,10 +29,17 @@ class Tree {
 
   show(run, search) {
     const same = this.run?.run === run.run && this.search === search;
-    const [width, height] = this.room();
+    if (this.run !== run || !same) this.take(run, search);
+    if (!same) this.fitted = true;
+    if (this.fitted) this.fit();
+    this.draw();
+  }
+
+  take(run, search) {
     this.run = run;
     this.search = search;
-    this.layout = new Layout(run.tree, search, Math.max(0.5, width / Math.max(1, height)));
+    this.layout = new Layout(run.tree, search);
+    this.layout.stretch(this.shape);
     this.range = range(this.layout);
     this.canvas.dataset.candidates = this.layout.size;
     // Looked up once: a picture of thousands is painted anew at every step of the mouse.
@@ -40,9 +48,6 @@ class Tree {
     this.isLost = Array.from({ length: this.layout.size }, (_, node) =>
       ["dropped", "open"].includes(this.layout.of("fate", node)));
     this.best = this.path(run.tree.returned.find((id) => this.layout.at.has(id)));
-    if (!same) this.fitted = true;
-    if (this.fitted) this.fit();
-    this.draw();
   }
 
   room() {
@@ -54,7 +59,7 @@ class Tree {
     const ratio = window.devicePixelRatio || 1;
     this.canvas.width = Math.round(this.canvas.clientWidth * ratio);
     this.canvas.height = Math.round(this.canvas.clientHeight * ratio);
-    if (this.fitted && this.run) this.show(this.run, this.search);
+    if (this.fitted) this.fit();
     else this.draw();
   }
 
@@ -78,7 +83,10 @@ class Tree {
   // Everything within the frame.
   fit() {
     const { layout } = this;
+    if (!layout) return;
     const [width, height] = this.room();
+    this.shape = Math.max(0.5, width / height);
+    layout.stretch(this.shape);
     const scale = Math.min(width / Math.max(1, layout.width), height / Math.max(1, layout.height), 1.8);
     this.view = {
       scale,
@@ -89,8 +97,15 @@ class Tree {
     this.draw();
   }
 
+  // What is looked at: the chosen candidate where it is in sight, else the middle.
+  middle() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const [x, y] = this.chosen === null ? [-1, -1] : this.screen(this.chosen);
+    return x >= 0 && x <= width && y >= 0 && y <= height ? [x, y] : [width / 2, height / 2];
+  }
+
   // A hidden canvas has no size, and no point to zoom about.
-  zoom(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
+  zoom(factor, [x, y] = this.middle()) {
     const { view } = this;
     if (!this.canvas.clientWidth) return;
     const scale = Math.min(8, Math.max(0.01, view.scale * factor));
@@ -180,15 +195,15 @@ class Tree {
       event.preventDefault();
       const box = canvas.getBoundingClientRect();
       const turned = Math.max(-60, Math.min(60, event.deltaY * (event.deltaMode ? 20 : 1)));
-      this.zoom(Math.exp(-turned / 180), event.clientX - box.left, event.clientY - box.top);
+      this.zoom(Math.exp(-turned / 180), [event.clientX - box.left, event.clientY - box.top]);
     }, { passive: false });
   }
 
   pinch(other, before, now) {
     const box = this.canvas.getBoundingClientRect();
     const apart = ([x, y]) => Math.hypot(x - other[0], y - other[1]) || 1;
-    this.zoom(apart(now) / apart(before), (other[0] + now[0]) / 2 - box.left,
-      (other[1] + now[1]) / 2 - box.top);
+    this.zoom(apart(now) / apart(before),
+      [(other[0] + now[0]) / 2 - box.left, (other[1] + now[1]) / 2 - box.top]);
   }
 
   hover(node, event) {
