@@ -146,13 +146,13 @@ def _read(side: Side, *, of_path: bool) -> _Read:
 
 
 def _prompts(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, Any]:
-    """By name; a prompt that only one of them has is brought or removed as a whole."""
+    """By name; a prompt that only one of them has is added or removed as a whole."""
     found = {}
     for name in dict.fromkeys([*a, *b]):
         pairs = match(sentences(a.get(name, "")), sentences(b.get(name, "")))
         counts = Counter(pair.kind for pair in pairs)
         found[name] = {
-            "counts": {kind: counts[kind] for kind in ("kept", "changed", "brought", "removed")},
+            "counts": {kind: counts[kind] for kind in ("kept", "changed", "added", "removed")},
             "sentences": [_sentence(pair) for pair in pairs],
         }
     return found

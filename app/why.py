@@ -1,4 +1,4 @@
-"""Why each sentence of a prompt is there: which rewrite brought or last changed it, and what for.
+"""Why each sentence of a prompt is there: which rewrite added or last changed it, and what for.
 
 Walks one line of a run, read-only, from the candidate back to its root. That a low score was the
 reason for a sentence is a guess by their words (`drpo.analysis.evidence`); what the rewriter saw

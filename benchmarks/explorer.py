@@ -199,7 +199,7 @@ async def pictures(folder: Path) -> None:
                 await page.press("b")
                 await page.until("document.querySelector('#details h1')")
                 # What was returned may repeat its parent; the last rewrite shows more.
-                while not await page.run("!!document.querySelector('#details .brought')"):
+                while not await page.run("!!document.querySelector('#details .added')"):
                     await page.press("ArrowLeft")
                     await asyncio.sleep(0.2)
                 await asyncio.sleep(0.5)

@@ -25,19 +25,19 @@ TREE = [ROOT, WARM, CURT, SKIP]
 
 
 async def test_prompts_are_compared_by_sentence(tmp_path: Path) -> None:
-    """Kept, changed word by word, brought, removed."""
+    """Kept, changed word by word, added, removed."""
     path = await plant(tmp_path, TREE)
     told = comparison(Side(path, 0), Side(path, 1))["prompts"]["system"]
-    assert told["counts"] == {"kept": 1, "changed": 1, "brought": 0, "removed": 0}
+    assert told["counts"] == {"kept": 1, "changed": 1, "added": 0, "removed": 0}
     [_, changed] = told["sentences"]
     assert (changed["before"], changed["after"]) == (
         "Explain it to the user.",
         "Explain it all to the user.",
     )
-    brought = [piece["text"].strip() for piece in changed["pieces"] if piece["kind"] == "brought"]
-    assert brought == ["all"]
+    added = [piece["text"].strip() for piece in changed["pieces"] if piece["kind"] == "added"]
+    assert added == ["all"]
     other = comparison(Side(path, 0), Side(path, 2))["prompts"]["system"]
-    assert [each["kind"] for each in other["sentences"]] == ["brought", "kept", "removed"]
+    assert [each["kind"] for each in other["sentences"]] == ["added", "kept", "removed"]
 
 
 async def test_scores_are_of_shared_queries(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_prompt_stands_sentence_by_sentence_against_its_parents(run: Path) -> 
     """What stayed and what came is the prompt; a root is compared with nothing."""
     block = documents.candidates(run, [0, 1])
     assert {kind for kind, _ in block["candidates"][0]["changes"]["system"]} == {"kept"}
-    assert "brought" in {kind for kind, _ in block["candidates"][1]["changes"]["system"]}
+    assert "added" in {kind for kind, _ in block["candidates"][1]["changes"]["system"]}
 
 
 def test_an_alignment_has_all_its_searches_and_arms(aligned: Path) -> None:

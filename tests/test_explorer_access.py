@@ -28,7 +28,7 @@ WORDS = {
     "accent": ("ground", "paper", "raised", "accent-wash"),
     "warn": ("warn-wash", "band", "paper"),
     "bad": ("paper",),
-    "brought-ink": ("brought",),
+    "added-ink": ("added",),
     "removed-ink": ("removed",),
 }
 """Colours of words, and what they stand on."""

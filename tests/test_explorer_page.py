@@ -165,7 +165,7 @@ async def test_a_search_says_how_much_it_found(run: Path, tmp_path: Path) -> Non
     found = "document.getElementById('found').innerText"
     async with reported(run, tmp_path) as page:
         for asked, said in (
-            ("the", "brought it"),
+            ("the", "added it"),
             ("no such words", "No prompt has"),
             ("#99", "no candidate 99"),
             ("#0", "level 0, kept"),
@@ -177,7 +177,7 @@ async def test_a_search_says_how_much_it_found(run: Path, tmp_path: Path) -> Non
 
 
 async def test_keys_search_help_and_turn_the_light(run: Path, tmp_path: Path) -> None:
-    """`/` finds a sentence and who brought it, `?` shows the keys, `t` is light or dark."""
+    """`/` finds a sentence and who added it, `?` shows the keys, `t` is light or dark."""
     async with reported(run, tmp_path) as page:
         await page.press("/")
         await page.write("#3")

@@ -148,11 +148,11 @@ def test_what_is_found_is_what_all_pairs_give(words: int, longest: int) -> None:
 
 
 def test_a_diff_has_every_sentence() -> None:
-    """Kept wherever it stands, changed, brought; a removed one follows its predecessor."""
+    """Kept wherever it stands, changed, added; a removed one follows its predecessor."""
     before = ["Be kind.", "Explain every step to the user.", "Tell a joke."]
     after = ["Cite sources.", "Explain every single step to the user.", "Be kind."]
     assert [(pair.kind, pair.before, pair.after) for pair in match(before, after)] == [
-        ("brought", None, "Cite sources."),
+        ("added", None, "Cite sources."),
         ("changed", "Explain every step to the user.", "Explain every single step to the user."),
         ("removed", "Tell a joke.", None),
         ("kept", "Be kind.", "Be kind."),
@@ -167,8 +167,8 @@ def test_what_was_split_is_in_a_diff_with_both_parts() -> None:
 
 
 def test_pieces_give_both_sentences_back() -> None:
-    """Kept and removed ones are the old sentence, kept and brought ones the new one."""
+    """Kept and removed ones are the old sentence, kept and added ones the new one."""
     old, new = "Explain it to the user.", "Explain it well to users."
     found = pieces(old, new)
-    assert "".join(piece.text for piece in found if piece.kind != "brought") == old
+    assert "".join(piece.text for piece in found if piece.kind != "added") == old
     assert "".join(piece.text for piece in found if piece.kind != "removed") == new

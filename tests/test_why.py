@@ -117,7 +117,7 @@ def evidence(told: Any) -> dict[str, list[tuple[str, float, bool]]]:
 
 
 async def test_every_sentence_has_the_candidate_that_brought_or_changed_it(tmp_path: Path) -> None:
-    """Over a skip: kept, moved, changed, gone and brought back, new."""
+    """Over a skip: kept, moved, changed, gone and added back, new."""
     told = why(await ran(planted(), tmp_path))
     assert (told["candidate"], told["level"], told["path"]) == (4, 4, [0, 1, 2, 3, 4])
     assert origins(told) == {

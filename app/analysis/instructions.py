@@ -1,4 +1,4 @@
-"""Which instructions rewrites brought where an aspect was low, and what it scored under them.
+"""Which instructions rewrites added where an aspect was low, and what it scored under them.
 
 It counts what happened and claims no cause: a child answers other queries than its parent, so the
 fair comparison is with its siblings, who answered the same ones without the instruction.
@@ -47,14 +47,14 @@ def answered(
         if node.origin != "rewrite" or node.parent is None:
             continue
         lows = [name for name, score in means.get(node.parent, {}).items() if score < low]
-        brought = _brought(node, nodes[node.parent], cut) if lows else ()
+        added = _added(node, nodes[node.parent], cut) if lows else ()
         for name in lows:
             case = cases.setdefault(name, _Case(name, nodes, means, stays, words.get(name, {})))
-            case.brought[node.id] = brought
+            case.added[node.id] = added
     return {name: case.told() for name, case in cases.items()}
 
 
-def _brought(child: Node, parent: Node, cut: Mapping[str, Sequence[str]]) -> Sequence[str]:
+def _added(child: Node, parent: Node, cut: Mapping[str, Sequence[str]]) -> Sequence[str]:
     """What a rewrite says and its parent does not, each once."""
     before = {each for name in parent.prompts.values() for each in cut[name]}
     said = (each for name in child.prompts.values() for each in cut[name])
@@ -72,14 +72,14 @@ class _Case:
     """Sentences of the run's best prompt."""
     telling: Mapping[str, float]
     """How much a stem tells of the aspect."""
-    brought: dict[int, Sequence[str]] = field(default_factory=dict)
+    added: dict[int, Sequence[str]] = field(default_factory=dict)
     """By child."""
 
     def told(self) -> dict[str, Any]:
         """All rewrites together, and the instructions that speak most of the aspect."""
         children: dict[str, list[int]] = {}
-        for child, brought in self.brought.items():
-            for text in brought:
+        for child, added in self.added.items():
+            for text in added:
                 children.setdefault(text, []).append(child)
         texts = list(children)
         parents = [self._parent(children[text][0]) for text in texts]
@@ -92,7 +92,7 @@ class _Case:
         near = {text: self._nearness(text) for text, *_ in groups}
         groups = [each for each in groups if near[each[0]] > 0]
         groups.sort(key=lambda each: (-near[each[0]], -len(each[2])))
-        return self._figures(self.brought) | {
+        return self._figures(self.added) | {
             "sentences": len(texts),
             "grouped": len(taken),
             "instructions": [
@@ -141,7 +141,7 @@ class _Case:
         """Mean lead over those siblings of the same level that were not told so."""
         inside = set(group)
         beside: dict[tuple[int, int], list[float]] = {}
-        for child in self.brought:
+        for child in self.added:
             said = self._of(child)
             if child not in inside and said is not None:
                 beside.setdefault(self._family(child), []).append(said)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Words = tuple[str, ...]
-Kind = Literal["kept", "changed", "brought", "removed"]
+Kind = Literal["kept", "changed", "added", "removed"]
 """What became of a sentence between two prompts."""
 
 ALIKE = 0.6
@@ -236,7 +236,7 @@ class Pair:
     def kind(self) -> Kind:
         """What became of it."""
         if self.before is None:
-            return "brought"
+            return "added"
         if self.after is None:
             return "removed"
         return "kept" if self.before == self.after else "changed"
@@ -268,12 +268,12 @@ def match(before: Sequence[str], after: Sequence[str]) -> list[Pair]:
 class Piece:
     """A stretch of a changed sentence."""
 
-    kind: Literal["kept", "brought", "removed"]
+    kind: Literal["kept", "added", "removed"]
     text: str
 
 
 def pieces(before: str, after: str) -> list[Piece]:
-    """A changed sentence word by word: what was kept, removed, brought."""
+    """A changed sentence word by word: what was kept, removed, added."""
     old, new = _TOKEN.findall(before), _TOKEN.findall(after)
     found: list[Piece] = []
     for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
@@ -281,7 +281,7 @@ def pieces(before: str, after: str) -> list[Piece]:
             found.append(Piece("kept", "".join(new[c:d])))
             continue
         found += [Piece("removed", "".join(old[a:b]))] if b > a else []
-        found += [Piece("brought", "".join(new[c:d]))] if d > c else []
+        found += [Piece("added", "".join(new[c:d]))] if d > c else []
     return found
 
 

@@ -121,7 +121,7 @@ function promptPart(one, name, texts, several) {
 function changesOf(changes) {
   return paged(el("ul", { class: "changes" }), changes, ([kind, said]) => el("li", { class: kind },
     el("span", {}, kind !== "changed" ? said : said.map(([how, text]) =>
-      how === "kept" ? text : el(how === "brought" ? "ins" : "del", {}, text)))));
+      how === "kept" ? text : el(how === "added" ? "ins" : "del", {}, text)))));
 }
 
 function answersPart(one, told) {

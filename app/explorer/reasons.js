@@ -6,7 +6,7 @@ function whyPanel(run, told) {
   return [
     el("h1", {}, "Why each sentence is there"),
     el("p", { class: "note" }, `Of the ${told.called}, `, candidateLink(run.run, told.candidate),
-      ": which candidate brought or last changed each sentence, and the low scores that its rewriter saw. That a score was the reason is a guess by the words that they share."),
+      ": which candidate added or last changed each sentence, and the low scores that its rewriter saw. That a score was the reason is a guess by the words that they share."),
     Object.entries(told.prompts).map(([name, sentences], _, all) => [
       all.length > 1 && el("h2", {}, name),
       paged(el("ol", { class: "why" }), sentences, (each) => whyLine(run, each)),

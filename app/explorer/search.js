@@ -27,13 +27,13 @@ async function search() {
   });
   const parents = new Map(state.run.tree.id.map((id, at) => [id, state.run.tree.parent[at]]));
   const having = Object.entries(index.candidates).filter(([, mine]) => mine.some((at) => hits.has(at)));
-  // Those that brought the sentence come first: their parents do not have it.
-  const brought = having.map(([id, mine]) => [Number(id), mine.find((at) => hits.has(at)
+  // Those that added the sentence come first: their parents do not have it.
+  const added = having.map(([id, mine]) => [Number(id), mine.find((at) => hits.has(at)
     && !index.candidates[parents.get(Number(id))]?.includes(at))]).filter(([, at]) => at !== undefined);
   tree.mark(having.map(([id]) => Number(id)));
   return tellFound(having.length === 0 ? "No prompt has a sentence with that."
-    : `${plural(having.length, "candidate has it", "candidates have it")}; ${count(brought.length)} brought it`,
-  brought, ([id, at]) => foundLink(id, around(index.sentences[at], wanted[0])));
+    : `${plural(having.length, "candidate has it", "candidates have it")}; ${count(added.length)} added it`,
+  added, ([id, at]) => foundLink(id, around(index.sentences[at], wanted[0])));
 }
 
 function tellFound(text, rows, made) {

@@ -16,7 +16,7 @@ from drpo.wording import SHORT_ID, SIMULATED, counted, dollars, scored, shortene
 LONGEST_QUERY = 110
 MOST_QUERIES = 20
 LONGEST_SETTING = 60
-_SIGNS = {"kept": " ", "changed": "~", "brought": "+", "removed": "-"}
+_SIGNS = {"kept": " ", "changed": "~", "added": "+", "removed": "-"}
 
 
 def print_comparison(told: Mapping[str, Any]) -> None:
@@ -71,7 +71,7 @@ def _say_prompt(say: Page, name: str, prompt: Mapping[str, Any]) -> None:
 
 
 def _marked(sentence: Mapping[str, Any]) -> str:
-    marks = {"kept": "{}", "removed": "[-{}-]", "brought": "{{+{}+}}"}
+    marks = {"kept": "{}", "removed": "[-{}-]", "added": "{{+{}+}}"}
     return "".join(marks[piece["kind"]].format(piece["text"]) for piece in sentence["pieces"])
 
 

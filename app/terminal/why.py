@@ -70,7 +70,7 @@ def _say_sentence(say: Page, number: int, sentence: Mapping[str, Any]) -> None:
 def _origin(sentence: Mapping[str, Any]) -> str:
     if sentence["origin"] == "root":
         return f"root: {sentence['unfounded']}"
-    how = "brought" if sentence["before"] is None else "changed"
+    how = "added" if sentence["before"] is None else "changed"
     by = f"by the rewrite of {sentence['parent']}"
     if sentence["origin"] == "person":
         by = f"by {one_line(sentence['author'])}, in place of {sentence['parent']}"
