@@ -11,18 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from drpo.analysis.sentences import Pair, match, pieces, sentences
+from drpo.analysis.sentences import Kind, Pair, match, pieces, sentences
 from drpo.checkpoints import scores
 from drpo.checkpoints.facts import path_value
-from drpo.checkpoints.reader import best_path, no_prompt, summary
+from drpo.checkpoints.reader import best_path, no_prompt, summary_of
 from drpo.checkpoints.runs import find_run, reading
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROOT, Query, mean
 
 LONGEST_ID = 12
 """Digits of a candidate's id."""
+KINDS: tuple[Kind, ...] = ("kept", "changed", "added", "removed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,116 @@ class Side:
     """Its id; None for what the run ended in: the deployed one, else the best so far."""
 
 
-@dataclass(frozen=True, slots=True)
+class Cost(TypedDict):
+    """What a run took, of all roles."""
+
+    calls: int
+    tokens: int
+    cost_usd: float | None
+    """US dollars; None where a price is unknown."""
+    seconds: float
+
+
+class Compared(TypedDict):
+    """One side, as `comparison` tells it."""
+
+    run_id: str
+    status: str
+    models: dict[str, str]
+    """By role."""
+    simulated: bool
+    candidate: int
+    level: int
+    origin: str
+    deployed: bool
+    best: bool
+    prompts: dict[str, str]
+    """Texts, by name."""
+    reward: float | None
+    """At its own level, 1-5."""
+    path_value: float | None
+    """1-5; None for the root."""
+    cost: Cost
+    """Of its run."""
+
+
+class Change(TypedDict):
+    """What became of a sentence."""
+
+    kind: Kind
+    before: str | None
+    after: str | None
+    pieces: list[dict[str, str]]
+    """`kind` and `text` of each stretch, where it was changed."""
+
+
+class PromptChanges(TypedDict):
+    """What became of a prompt."""
+
+    counts: dict[Kind, int]
+    sentences: list[Change]
+    """In the order after; a removed one follows its predecessor."""
+
+
+class QueryScores(TypedDict):
+    """A query that both answered."""
+
+    query: str
+    """Its id."""
+    text: str
+    a: float | None
+    """Mean reward of its samples, 1-5; None where none is scored."""
+    b: float | None
+    difference: float | None
+    """`b` less `a`."""
+    same_selection: bool
+    """Whether the same aspects were chosen for it: only then it counts in the means."""
+
+
+class Scores(TypedDict):
+    """Rewards on the queries that both answered."""
+
+    of_paths: bool
+    """Whether they are those of both best paths, and not of two candidates."""
+    queries: list[QueryScores]
+    answered: dict[str, int]
+    """Queries that each side answered."""
+    compared: int
+    """Queries in the means."""
+    a: float | None
+    """Mean over them, 1-5."""
+    b: float | None
+    difference: float | None
+    unscored: int
+    """Queries without a reward on one side."""
+    other_selection: int
+
+
+class Setting(TypedDict):
+    """One in which two runs differ; null where a run does not have it."""
+
+    setting: str
+    a: Any
+    b: Any
+
+
+class Comparison(TypedDict):
+    """What `comparison` tells; JSON-able."""
+
+    a: Compared
+    b: Compared
+    prompts: dict[str, PromptChanges]
+    """By name."""
+    scores: Scores
+    settings: list[Setting]
+    """None where both sides are of one run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
     """What is read of one side."""
 
-    told: Mapping[str, Any]
+    told: Compared
     settings: Mapping[str, Any]
     rewards: Mapping[int, Sequence[float | None]]
     queries: Mapping[int, Query]
@@ -49,10 +155,11 @@ class _Read:
         return {self.queries[ordinal].text: ordinal for ordinal in self.rewards}
 
 
-def comparison(a: Side, b: Side) -> dict[str, Any]:
-    """What `b` has otherwise than `a`; JSON-able.
+def comparison(a: Side, b: Side) -> Comparison:
+    """What `b` has otherwise than `a`.
 
-    Raises BadInput for a candidate that there is not, and for a run that has none yet.
+    Raises BadInput for a candidate that there is not, and for a run that has none yet; RunFailed
+    where another program holds a file.
     """
     # Prompts that two searches ended in have seldom answered the same queries; their paths have.
     of_paths = a.candidate is None and b.candidate is None and a.path != b.path
@@ -62,7 +169,7 @@ def comparison(a: Side, b: Side) -> dict[str, Any]:
         "a": one.told,
         "b": other.told,
         "prompts": _prompts(one.told["prompts"], other.told["prompts"]),
-        "scores": {"of_paths": of_paths} | _scores(one, other),
+        "scores": _scores(one, other, of_paths=of_paths),
         "settings": [] if same_run else _settings(one.settings, other.settings),
     }
 
@@ -106,59 +213,65 @@ def _unknown(side: Side) -> str:
 
 
 def _read(side: Side, *, of_path: bool) -> _Read:
-    told = summary(side.path, with_tree=False)
-    # Not out of the file again: a run that goes on may have another one by then.
-    named = told["deployed"] or told["best"]
-    found = side.candidate if side.candidate is not None or not named else named["candidate"]
-    if found is None:
-        raise no_prompt(told["run_id"], told["kind"])
     with reading(side.path) as db:
+        told = summary_of(db, side.path)
+        named = told["deployed"] or told["best"]
+        found = side.candidate if side.candidate is not None or not named else named["candidate"]
+        if found is None:
+            raise no_prompt(told["run_id"], told["kind"])
         row = scores.candidate(db, found)
         if row is None:
             raise BadInput(_unknown(side))
         [run] = db.query("select settings from run")
+        on_path = scores.rewards_on(db, best_path(told)) if of_path else None
         return _Read(
-            {
-                "run_id": told["run_id"],
-                "status": told["status"],
-                "models": told["models"],
-                "simulated": told["simulated"],
-                "candidate": found,
-                "level": row["level"],
-                "origin": row["origin"],
-                "deployed": bool(told["deployed"]) and told["deployed"]["candidate"] == found,
-                "best": bool(told["best"]) and told["best"]["candidate"] == found,
-                "prompts": row["texts"],
-                "reward": row["reward"],
-                "path_value": path_value(row),
-                "cost": {
-                    "calls": sum(each["new"] for each in told["calls"].values()),
-                    "tokens": told["tokens"]["prompt"] + told["tokens"]["completion"],
-                    "cost_usd": told["cost_usd"],
-                    "seconds": told["seconds"],
-                },
-            },
-            json.loads(run["settings"]),
-            scores.rewards_on(db, best_path(told)) if of_path else scores.rewards_under(db, found),
-            scores.queries(db),
-            scores.selections(db),
+            told=_compared(told, row),
+            settings=json.loads(run["settings"]),
+            rewards=scores.rewards_under(db, found) if on_path is None else on_path,
+            queries=scores.queries(db),
+            selections=scores.selections(db),
         )
 
 
-def _prompts(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, Any]:
+def _compared(told: Mapping[str, Any], row: Mapping[str, Any]) -> Compared:
+    """A candidate's row, and what there is to tell of its run."""
+    deployed, best = told["deployed"], told["best"]
+    return {
+        "run_id": told["run_id"],
+        "status": told["status"],
+        "models": told["models"],
+        "simulated": told["simulated"],
+        "candidate": row["id"],
+        "level": row["level"],
+        "origin": row["origin"],
+        "deployed": bool(deployed) and deployed["candidate"] == row["id"],
+        "best": bool(best) and best["candidate"] == row["id"],
+        "prompts": row["texts"],
+        "reward": row["reward"],
+        "path_value": path_value(row),
+        "cost": {
+            "calls": sum(each["new"] for each in told["calls"].values()),
+            "tokens": told["tokens"]["prompt"] + told["tokens"]["completion"],
+            "cost_usd": told["cost_usd"],
+            "seconds": told["seconds"],
+        },
+    }
+
+
+def _prompts(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, PromptChanges]:
     """By name; a prompt that only one of them has is added or removed as a whole."""
-    found = {}
+    found: dict[str, PromptChanges] = {}
     for name in dict.fromkeys([*a, *b]):
         pairs = match(sentences(a.get(name, "")), sentences(b.get(name, "")))
         counts = Counter(pair.kind for pair in pairs)
         found[name] = {
-            "counts": {kind: counts[kind] for kind in ("kept", "changed", "added", "removed")},
+            "counts": {kind: counts[kind] for kind in KINDS},
             "sentences": [_sentence(pair) for pair in pairs],
         }
     return found
 
 
-def _sentence(pair: Pair) -> dict[str, Any]:
+def _sentence(pair: Pair) -> Change:
     changed = pair.kind == "changed"
     return {
         "kind": pair.kind,
@@ -170,25 +283,26 @@ def _sentence(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _scores(a: _Read, b: _Read) -> dict[str, Any]:
+def _scores(a: _Read, b: _Read, *, of_paths: bool) -> Scores:
     """Of queries with the same text; their mean is of those with the same selection, too."""
     mine, theirs = a.by_text(), b.by_text()
     told = [_query(a, b, mine[text], theirs[text]) for text in mine if text in theirs]
     compared = [each for each in told if each["difference"] is not None]
     alike = [each for each in compared if each["same_selection"]]
     return {
+        "of_paths": of_paths,
         "queries": told,
         "answered": {"a": len(mine), "b": len(theirs)},
         "compared": len(alike),
-        "a": mean(each["a"] for each in alike),
-        "b": mean(each["b"] for each in alike),
-        "difference": mean(each["difference"] for each in alike),
+        "a": _reward([each["a"] for each in alike]),
+        "b": _reward([each["b"] for each in alike]),
+        "difference": _reward([each["difference"] for each in alike]),
         "unscored": len(told) - len(compared),
         "other_selection": len(compared) - len(alike),
     }
 
 
-def _query(a: _Read, b: _Read, mine: int, theirs: int) -> dict[str, Any]:
+def _query(a: _Read, b: _Read, mine: int, theirs: int) -> QueryScores:
     before, after = _reward(a.rewards[mine]), _reward(b.rewards[theirs])
     query = a.queries[mine]
     return {
@@ -202,10 +316,11 @@ def _query(a: _Read, b: _Read, mine: int, theirs: int) -> dict[str, Any]:
 
 
 def _reward(rewards: Sequence[float | None]) -> float | None:
+    """Mean of those that are scored."""
     return mean(each for each in rewards if each is not None)
 
 
-def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Setting]:
     """Those that differ; one that only one of them has is null in the other."""
     one, other = _flat(a), _flat(b)
     return [

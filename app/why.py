@@ -7,20 +7,20 @@ is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from sqlite_utils import Database
 
-from drpo.analysis.evidence import Judged, Match, Words, order
+from drpo.analysis.evidence import Judged, Match, Words, rank
 from drpo.analysis.sentences import equal, links, sentences
 from drpo.checkpoints import lineage
 from drpo.checkpoints.facts import bodies
 from drpo.checkpoints.findings import deployed
 from drpo.checkpoints.lineage import Judgement, Step
-from drpo.checkpoints.reader import chosen, status
+from drpo.checkpoints.reader import chosen, status_of
 from drpo.checkpoints.runs import reading
 from drpo.graph.values import HIGHEST_SCORE, Score, folded, mean
 from drpo.wording import called
@@ -32,15 +32,85 @@ NO_SCORE = "the rewriter saw no score"
 UNMATCHED = "it matches none of the scores below 5 that the rewriter saw"
 
 
-def why(path: Path, candidate: int | None = None) -> dict[str, Any]:
+class Evidence(TypedDict):
+    """A score below 5 that the rewriter saw when it wrote a sentence."""
+
+    query: str
+    """Its id."""
+    query_text: str
+    sample: int
+    answer: str
+    """That was judged, under the parent."""
+    aspect: str
+    score: float
+    """1-5."""
+    rationale: str
+    matched: bool
+    """Whether the sentence has words of it: the aspect's name, or two that tell something."""
+    shared: list[str]
+    """These words, as the sentence writes them."""
+    before: float | None
+    """Mean of the aspect (1-5) over the queries of the parent's level; None where not scored."""
+    after: float | None
+    """... of the level of the candidate that the sentence is of: other queries."""
+    since: float | None
+    """... of that level and all later ones on the path."""
+
+
+class Place(TypedDict):
+    """A candidate."""
+
+    level: int
+    candidate: int
+
+
+class Sentence(TypedDict):
+    """One of a prompt, and where it comes from."""
+
+    text: str
+    origin: Literal["root", "person", "rewrite"]
+    level: int
+    """Of the candidate that added or last changed it."""
+    candidate: int
+    parent: int | None
+    author: str | None
+    """The person who wrote it, if one did."""
+    before: str | None
+    """What it was in the parent, where it was changed."""
+    returned: Place | None
+    """The last candidate that had had it, where it was gone in between."""
+    evidence: list[Evidence]
+    """The best first; empty where it has none."""
+    unfounded: str | None
+    """Why it has none."""
+
+
+class Why(TypedDict):
+    """What `why` tells; JSON-able."""
+
+    run_id: str
+    chosen: str
+    """`deployed`, `best` or `asked for`."""
+    called: str | None
+    """What people call it, e.g. `best prompt so far`; None where it was asked for."""
+    candidate: int
+    level: int
+    path: list[int]
+    """Candidates from the root to it."""
+    prompts: dict[str, list[Sentence]]
+    """By name."""
+
+
+def why(path: Path, candidate: int | None = None) -> Why:
     """Of a run's deployed or best candidate, or of another: every sentence, and why it is there.
 
-    Raises BadInput for a run without a prompt, and for a candidate that it does not have.
+    Raises BadInput for a run without a prompt, and for a candidate that it does not have; RunFailed
+    where another program holds the file.
     """
     with reading(path) as db:
         [row] = db.query("select id from run")
         whose, by = chosen(db) if candidate is None else (candidate, "asked for")
-        name = called(deployed(db), status(path)) if candidate is None else None
+        name = called(deployed(db), status_of(db, path)[0]) if candidate is None else None
         line = _Line(db, lineage.line(db, whose))
         newest = line.steps[0]
         return {
@@ -64,7 +134,7 @@ class Unfounded:
     reason: str
 
 
-def unfounded(told: Mapping[str, Any]) -> list[Unfounded]:
+def unfounded(told: Why) -> list[Unfounded]:
     """Of what `why` tells: every sentence without evidence, and those that none is matched to."""
     return [
         Unfounded(name, sentence["text"], sentence["unfounded"] or UNMATCHED)
@@ -74,7 +144,7 @@ def unfounded(told: Mapping[str, Any]) -> list[Unfounded]:
     ]
 
 
-def _prompt(line: _Line, name: str) -> list[dict[str, Any]]:
+def _prompt(line: _Line, name: str) -> list[Sentence]:
     texts = line.split(line.steps[0], name)
     found = zip(texts, _origins(line, name), strict=True)
     return [_sentence(line, text, origin) for text, origin in found]
@@ -115,9 +185,10 @@ def _origins(line: _Line, name: str) -> list[_Origin]:
     return [known[sentence] for sentence in sorted(known)]
 
 
-def _sentence(line: _Line, text: str, origin: _Origin) -> dict[str, Any]:
+def _sentence(line: _Line, text: str, origin: _Origin) -> Sentence:
     step, back = origin.step, origin.returned
-    evidence: list[dict[str, Any]] = []
+    evidence: list[Evidence] = []
+    kind: Literal["root", "person", "rewrite"]
     unfounded: str | None
     if step.parent is None:
         kind, unfounded = "root", OF_ROOT
@@ -140,18 +211,16 @@ def _sentence(line: _Line, text: str, origin: _Origin) -> dict[str, Any]:
     }
 
 
-def _evidence(line: _Line, text: str, origin: _Origin, parent: int) -> list[dict[str, Any]]:
-    """Every low score that the rewriter of the parent saw, the best evidence first."""
+def _evidence(line: _Line, text: str, origin: _Origin, parent: int) -> list[Evidence]:
+    """Every score below 5 that the rewriter of the parent saw, the best evidence first."""
     low = line.low(parent)
-    judged = [judged for *_, judged in low]
-    matches = line.words.matches(text, origin.before, judged)
-    return [
-        _told(line, *low[at], matches[at], origin.step)
-        for at in order(zip(judged, matches, strict=True))
-    ]
+    matches = line.words.matches(text, origin.before, [judged for _, judged in low])
+    found = [(seen, judged, match) for (seen, judged), match in zip(low, matches, strict=True)]
+    found.sort(key=lambda each: rank(each[1], each[2]))
+    return [_told(line, seen, judged, match, origin.step) for seen, judged, match in found]
 
 
-def _told(line: _Line, seen: Judgement, judged: Judged, match: Match, step: Step) -> dict[str, Any]:
+def _told(line: _Line, seen: Judgement, judged: Judged, match: Match, step: Step) -> Evidence:
     query, aspect = line.queries[seen.query], judged.aspect
     since = line.steps[: line.steps.index(step) + 1]
     return {

@@ -31,7 +31,7 @@ UNDER_REVIEW = "a level is finished and waits for its review"
 def status(path: Path) -> str:
     """`running`, `paused`, `done` or `failed`."""
     with reading(path) as db:
-        return _status(db, path)[0]
+        return status_of(db, path)[0]
 
 
 def levels_finished(path: Path) -> int:
@@ -49,13 +49,13 @@ def calls_made(path: Path) -> int:
 def waits_for_review(path: Path) -> bool:
     """Whether the run stopped for a person to look at its beam."""
     with reading(path) as db:
-        return _status(db, path) == ("paused", UNDER_REVIEW)
+        return status_of(db, path) == ("paused", UNDER_REVIEW)
 
 
 def paused_by_failures(path: Path) -> bool:
     """Whether the run stopped because too much of a level failed."""
     with reading(path) as db:
-        state, reason = _status(db, path)
+        state, reason = status_of(db, path)
     return state == "paused" and (reason or "").startswith(FAILURES)
 
 
@@ -79,7 +79,7 @@ def summary(path: Path, *, with_tree: bool = True) -> dict[str, Any]:
 def summary_of(db: Database, path: Path, *, with_tree: bool = False) -> dict[str, Any]:
     """As `summary`, for who reads more of the file `path`: all of it is of one moment."""
     row = next(db.query("select * from run"))
-    state, reason = _status(db, path)
+    state, reason = status_of(db, path)
     settings = json.loads(row["settings"])
     told = {
         "run_id": row["id"],
@@ -172,7 +172,7 @@ def tree_sha256(db: Database) -> str:
     return digest.hexdigest()
 
 
-def _status(db: Database, path: Path) -> tuple[str, str | None]:
+def status_of(db: Database, path: Path) -> tuple[str, str | None]:
     """With the reason; a run that nobody runs is paused, whatever its row says."""
     [row] = db.query("select status, reason from run")
     if row["status"] != "running" or is_owned(path):

@@ -4,7 +4,6 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Here
@@ -121,7 +120,7 @@ def test_an_alignment_is_compared_by_what_it_deployed(tmp_path: Path) -> None:
     small = ("data.limit=40", "search=greedy", "search.levels=2", "search.queries_per_level=1")
     overrides = ("examples.limit=0", "validation.min_gain=4")
     done = drpo.align_blocking(*small, *overrides, runs=tmp_path)
-    told: dict[str, Any] = comparison(Side(done.path, 1), Side(done.path))
+    told = comparison(Side(done.path, 1), Side(done.path))
     assert (told["b"]["candidate"], told["b"]["deployed"]) == (0, True)
     assert origin(Side(done.path)) == Side(done.path, 0)
 

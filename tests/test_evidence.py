@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drpo.analysis.evidence import Judged, Match, Words, order
+from drpo.analysis.evidence import Judged, Match, Words, rank
 
 CLARITY = Judged("Clarity", "", "The main point comes late, behind long sentences.", 2)
 EMPATHY = Judged("Empathy", "Feels with whoever asks.", "It is cold.", 3)
@@ -56,4 +56,5 @@ def test_the_best_evidence_is_first() -> None:
         (Judged("C", "", "", 2), Match(matched=True, shared=("x", "y"), weight=2.0)),
         (Judged("D", "", "", 4), Match(matched=True, shared=("d",), weight=1.0, named=True)),
     ]
-    assert [seen[at][0].aspect for at in order(seen)] == ["D", "C", "B", "A"]
+    seen.sort(key=lambda each: rank(*each))
+    assert [judged.aspect for judged, _ in seen] == ["D", "C", "B", "A"]

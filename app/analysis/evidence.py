@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 
 from drpo.models.embedders.lexical import tokens_of
 
@@ -125,16 +125,11 @@ class Words:
         return self._count < FEWEST or self._in[stem] <= COMMON * self._count
 
 
-def order(matches: Iterable[tuple[Judged, Match]]) -> list[int]:
-    """Their places, the best evidence first: named, most in common, lowest score."""
-    ranked = [
-        (not match.matched, not match.named, -match.weight, judged.score, at)
-        for at, (judged, match) in enumerate(matches)
-    ]
-    return [at for *_, at in sorted(ranked)]
+def rank(judged: Judged, match: Match) -> tuple[bool, bool, float, float]:
+    """What to sort by for the best evidence first: named, most in common, lowest score."""
+    return (not match.matched, not match.named, -match.weight, judged.score)
 
 
-@lru_cache(maxsize=4_096)
 def _stems(text: str) -> Mapping[str, str]:
     """The words that count without their endings, each with the word itself."""
     # Remembered, because every sentence of a rewrite is held against the same scores.

@@ -132,7 +132,7 @@ def sentence_index(path: Path) -> Document:
     return {"sentences": list(places), "candidates": found}
 
 
-MORE: Mapping[str, Callable[[Path], Document]] = {
+MORE: Mapping[str, Callable[[Path], Mapping[str, Any]]] = {
     "sentences": sentence_index,
     "why": why,
     "insights": lambda path: insights([path]),
@@ -140,7 +140,7 @@ MORE: Mapping[str, Callable[[Path], Document]] = {
 """Documents of a run that are read when they are asked for, by name."""
 
 
-def more(path: Path, name: str) -> Document:
+def more(path: Path, name: str) -> Mapping[str, Any]:
     """One of them; what a run cannot have yet is told in its place."""
     try:
         return MORE[name](path)

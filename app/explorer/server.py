@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ _HEADERS = NOT_KEPT | {
     "Referrer-Policy": "no-referrer",
 }
 
-Making = Callable[[], documents.Document]
+Making = Callable[[], Mapping[str, Any]]
 
 
 class Viewed:

@@ -7,9 +7,8 @@ ones.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
+from drpo.comparison import Change, Compared, Comparison, PromptChanges, Scores
 from drpo.terminal.printing import Page
 from drpo.wording import SHORT_ID, SIMULATED, counted, dollars, scored, shortened, so_far
 
@@ -19,7 +18,7 @@ LONGEST_SETTING = 60
 _SIGNS = {"kept": " ", "changed": "~", "added": "+", "removed": "-"}
 
 
-def print_comparison(told: Mapping[str, Any]) -> None:
+def print_comparison(told: Comparison) -> None:
     """Both sides, then what is different."""
     say = Page()
     a, b = told["a"], told["b"]
@@ -40,7 +39,7 @@ def print_comparison(told: Mapping[str, Any]) -> None:
         _say_runs(say, told)
 
 
-def _same(side: Mapping[str, Any]) -> str:
+def _same(side: Compared) -> str:
     what = ", ".join(dict.fromkeys((side["origin"], _what(side))))
     return (
         f"Nothing to compare: both sides are candidate {side['candidate']} ({what}) of run "
@@ -48,13 +47,13 @@ def _same(side: Mapping[str, Any]) -> str:
     )
 
 
-def _what(side: Mapping[str, Any]) -> str:
+def _what(side: Compared) -> str:
     if not side["deployed"] and not side["best"]:
         return str(side["origin"])
     return f"{'deployed' if side['deployed'] else 'best'}{so_far(side['status'])}"
 
 
-def _side(side: Mapping[str, Any]) -> str:
+def _side(side: Compared) -> str:
     value = scored(side["path_value"], 3)
     return (
         f"run {side['run_id'][:SHORT_ID]}, candidate {side['candidate']} ({_what(side)}, level "
@@ -62,20 +61,20 @@ def _side(side: Mapping[str, Any]) -> str:
     )
 
 
-def _say_prompt(say: Page, name: str, prompt: Mapping[str, Any]) -> None:
+def _say_prompt(say: Page, name: str, prompt: PromptChanges) -> None:
     counts = ", ".join(f"{count} {kind}" for kind, count in prompt["counts"].items())
     say(f"Prompt {name!r} by sentence, from A to B: {counts}")
     for each in prompt["sentences"]:
-        text = _marked(each) if each["kind"] == "changed" else each["after"] or each["before"]
+        text = _marked(each) if each["kind"] == "changed" else each["after"] or each["before"] or ""
         say(text, indent=2, mark=f"{_SIGNS[each['kind']]} ")
 
 
-def _marked(sentence: Mapping[str, Any]) -> str:
+def _marked(sentence: Change) -> str:
     marks = {"kept": "{}", "removed": "[-{}-]", "added": "{{+{}+}}"}
     return "".join(marks[piece["kind"]].format(piece["text"]) for piece in sentence["pieces"])
 
 
-def _say_scores(say: Page, scores: Mapping[str, Any]) -> None:
+def _say_scores(say: Page, scores: Scores) -> None:
     answered = scores["answered"]
     if scores["of_paths"]:
         say("Scores are those of both best paths, the roots not counted.")
@@ -114,7 +113,7 @@ def _say_scores(say: Page, scores: Mapping[str, Any]) -> None:
         say(f"* Other aspects were chosen for it, so it is not in the mean: {other}.")
 
 
-def _say_runs(say: Page, told: Mapping[str, Any]) -> None:
+def _say_runs(say: Page, told: Comparison) -> None:
     """What two runs have otherwise."""
     a, b = told["a"]["cost"], told["b"]["cost"]
     rows = [

@@ -5,10 +5,10 @@ Whatever a model wrote is shown as plain text; `--json` has all of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from drpo.terminal.printing import Page
+from drpo.why import Evidence, Sentence, Why
 from drpo.wording import counted, one_line, scored, shortened
 
 MOST_SHOWN = 3
@@ -18,7 +18,7 @@ LONGEST_QUERY = 60
 UNMATCHED = "seen, not matched:"
 
 
-def print_why(told: Mapping[str, Any]) -> None:
+def print_why(told: Why) -> None:
     """All prompts of the candidate."""
     say = Page()
     what = f", the {told['called']}" if told["called"] else ""
@@ -39,7 +39,7 @@ def print_why(told: Mapping[str, Any]) -> None:
     )
 
 
-def _counts(sentences: Sequence[Mapping[str, Any]]) -> str:
+def _counts(sentences: Sequence[Sentence]) -> str:
     matched = sum(any(each["matched"] for each in said["evidence"]) for said in sentences)
     seen = sum(bool(each["evidence"]) for each in sentences) - matched
     root = sum(each["origin"] == "root" for each in sentences)
@@ -50,7 +50,7 @@ def _counts(sentences: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _say_sentence(say: Page, number: int, sentence: Mapping[str, Any]) -> None:
+def _say_sentence(say: Page, number: int, sentence: Sentence) -> None:
     say(one_line(sentence["text"]), mark=f"{number:>3}. ")
     say(_origin(sentence), indent=8)
     if sentence["before"] is not None:
@@ -67,12 +67,12 @@ def _say_sentence(say: Page, number: int, sentence: Mapping[str, Any]) -> None:
         say(f"and {len(shown) - MOST_SHOWN} more", indent=8)
 
 
-def _origin(sentence: Mapping[str, Any]) -> str:
+def _origin(sentence: Sentence) -> str:
     if sentence["origin"] == "root":
         return f"root: {sentence['unfounded']}"
     how = "added" if sentence["before"] is None else "changed"
     by = f"by the rewrite of {sentence['parent']}"
-    if sentence["origin"] == "person":
+    if sentence["author"] is not None:
         by = f"by {one_line(sentence['author'])}, in place of {sentence['parent']}"
     said = f"level {sentence['level']}, candidate {sentence['candidate']}: {how} {by}"
     if sentence["returned"] is not None:
@@ -81,7 +81,7 @@ def _origin(sentence: Mapping[str, Any]) -> str:
     return said
 
 
-def _say_score(say: Page, seen: Mapping[str, Any]) -> None:
+def _say_score(say: Page, seen: Evidence) -> None:
     changes = f"before {_mean(seen['before'])}, after {_mean(seen['after'])}"
     words = f", by: {', '.join(seen['shared'])}" if seen["matched"] else ""
     say(f"{one_line(seen['aspect'])} {seen['score']:g} of 5 ({changes}){words}", indent=8)
