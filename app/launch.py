@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from drpo.checkpoints.reader import beam, status, summary, waits_for_review
 from drpo.checkpoints.runs import StoredRun
+from drpo.commands import resume_command
 from drpo.conf.schema import Settings
 from drpo.config_file import own_words
 from drpo.estimates import estimate_of
@@ -29,7 +30,7 @@ from drpo.kinds import announced, plan_of
 from drpo.logs import heard
 from drpo.progress import progress
 from drpo.quiet import ready
-from drpo.render import forecast, print_json, print_review, print_summary, resume_command
+from drpo.render import forecast, print_json, print_review, print_summary
 from drpo.run import SearchFunction, first_search, new_run, search
 from drpo.settings import (
     CONFIG_MODULE,

@@ -6,8 +6,6 @@ Whatever a model wrote is shown as plain text: control characters and markup hav
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -20,6 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from drpo.commands import drpo_command, resume_command, where
 from drpo.page import Lines, console
 from drpo.render_alignment import say_alignment, say_examples
 from drpo.wording import SHORT_ID, SIMULATED, dollars, escaped, plain, scored
@@ -316,43 +315,27 @@ def removal(told: Mapping[str, Any]) -> str:
     )
 
 
-def resume_command(run_id: str, folder: Path) -> str:
-    """What to type to go on with a run."""
-    return f"{drpo_command()} resume {run_id[:SHORT_ID]}{_where(folder)}"
-
-
 def _next(told: Mapping[str, Any], folder: Path) -> list[str]:
     show = f"{drpo_command()} show {told['run_id'][:SHORT_ID]}"
-    where = _where(folder)
+    there = where(folder)
     if told["status"] != "done":
         return [
             f"Go on:              {resume_command(told['run_id'], folder)}",
-            f"Why each is there:  {show} --view trace{where}",
+            f"Why each is there:  {show} --view trace{there}",
         ]
     run = told["run_id"][:SHORT_ID]
     lines = [
-        f"Every candidate:     {show} --view tree{where}",
-        f"Why each is there:   {show} --view trace{where}",
+        f"Every candidate:     {show} --view tree{there}",
+        f"Why each is there:   {show} --view trace{there}",
     ]
     if told["kind"] == "align":
         lines += [
-            f"Talk to it:          {drpo_command()} chat {run}{where}",
-            f"Take it elsewhere:   {drpo_command()} export {run} -o aligned.json{where}",
+            f"Talk to it:          {drpo_command()} chat {run}{there}",
+            f"Take it elsewhere:   {drpo_command()} export {run} -o aligned.json{there}",
         ]
     if told["simulated"]:
         lines.append(f"With your own model: {drpo_command()} init")
     return lines
-
-
-def _where(folder: Path) -> str:
-    """Nothing for a folder that is found without being named."""
-    found = Path(os.environ.get("DRPO_RUNS", "runs"))
-    return "" if folder == found else f" --runs {shlex.quote(str(folder))}"
-
-
-def drpo_command() -> str:
-    """How this command was probably started."""
-    return "python3 -m uv run --no-dev drpo" if "UV_RUN_RECURSION_DEPTH" in os.environ else "drpo"
 
 
 def _calls_line(told: Mapping[str, Any]) -> str:
