@@ -8,8 +8,8 @@ from pathlib import Path
 
 import typer
 
+from drpo.commands import drpo_command
 from drpo.graph.errors import BadInput
-from drpo.terminal.runs import drpo_command
 
 STARTER = ("drpo.yaml", "queries.jsonl")
 

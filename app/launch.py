@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from drpo.checkpoints.reader import beam, status, summary, waits_for_review
 from drpo.checkpoints.runs import StoredRun
+from drpo.commands import resume_command
 from drpo.conf.schema import Settings
 from drpo.config_file import own_words
 from drpo.estimates import estimate_of
@@ -39,7 +40,7 @@ from drpo.settings import (
     settings_from,
 )
 from drpo.terminal.progress import progress
-from drpo.terminal.runs import forecast, print_json, print_review, print_summary, resume_command
+from drpo.terminal.runs import forecast, print_json, print_review, print_summary
 
 
 def run_hydra(

@@ -1,6 +1,7 @@
 """The rows of a run's file that its spans are made of, level by level. Read-only.
 
-The rewarder is asked about a query, so its calls belong to the search that the query is for.
+The rewarder is asked about a query, so its calls belong to the search that the query is for. What
+is chosen for the next level without asking belongs to that level before it has begun.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ _CALLS = f"""
     from call where not inherited
 """
 _SELECTIONS = f"""
-    select selection.query, selection.call,
-           {_SEARCH_OF_QUERY.format(query="selection.query")} as search,
-           coalesce(call.level, seen.level, 0) as level
-    from selection left join call on call.key = selection.call
+    select chosen.query, chosen.call, chosen.search,
+           coalesce(call.level, seen.level, (
+               select max(level) + 1 from candidate where candidate.search = chosen.search
+           ), 0) as level
+    from (select selection.*, {_SEARCH_OF_QUERY.format(query="selection.query")} as search
+        from selection) as chosen
+    left join call on call.key = chosen.call and call.query = chosen.query and not inherited
     left join (select sample.query, min(candidate.level) as level from sample
         join candidate on candidate.id = sample.candidate group by sample.query
-    ) as seen on seen.query = selection.query and call.level is null
+    ) as seen on seen.query = chosen.query and call.level is null
 """
 _REWRITES = """
     with named (parent, item) as (
@@ -52,6 +56,12 @@ _EVALUATIONS = """
     left join verdict using (candidate, query, sample)
     where candidate.level = :level and candidate.id between :first and :last
     order by sample.candidate, sample.query, sample.sample
+"""
+_TIMES = f"""
+    select min(coalesce(min(attempt.started_at, finished_at), finished_at)) as began,
+           max(finished_at) as ended,
+           max(finished_at) filter (where call.level < :level) as before
+    from ({_CALLS}) as call left join attempt on attempt.call = call.key
 """
 _HERE = " where search = :search and level = :level"
 
@@ -78,6 +88,8 @@ class LevelRows:
     """Key and time of the calls that answers of this level are taken from."""
     texts: Mapping[str, str] | None
     """By sha256, of the calls; None where nobody wants them."""
+    moment: str | None
+    """Where nobody was asked: when the levels before it ended, else when the search began."""
 
 
 def levels_of(db: Database) -> list[tuple[int, int]]:
@@ -91,6 +103,24 @@ def levels_of(db: Database) -> list[tuple[int, int]]:
         given,
     )
     return [(row["search"], row["level"]) for row in rows]
+
+
+def times_of(db: Database, search: int | None = None) -> tuple[str | None, str | None]:
+    """When the first call of a search, or of the run, began and when the last one ended."""
+    of = "" if search is None else " where search = :search"
+    [row] = db.query(_TIMES + of, _given(search or 0, 0))
+    return row["began"], row["ended"]
+
+
+def unanswered(db: Database) -> list[Row]:
+    """Attempts at calls that nobody has answered so far; a fork's parent has its own."""
+    return list(
+        db.query(
+            "select attempt.* from attempt join run on started_at >= created_at"
+            " where problem is not null and call not in (select key from call)"
+            " order by started_at, number"
+        )
+    )
 
 
 def rows_of_level(db: Database, search: int, level: int, *, texts: bool) -> LevelRows:
@@ -128,6 +158,7 @@ def rows_of_level(db: Database, search: int, level: int, *, texts: bool) -> Leve
         queries={row["ordinal"]: row["id"] for row in db.query("select ordinal, id from query")},
         paid=_paid(db, {key for key in used if key is not None}),
         texts=_texts(db, given) if texts else None,
+        moment=None if calls else _moment(db, given),
     )
 
 
@@ -142,6 +173,12 @@ def _given(search: int, level: int) -> dict[str, int]:
         "arms": ARMS,
         "prompt": PROMPT_SEARCH,
     }
+
+
+def _moment(db: Database, given: dict[str, int]) -> str | None:
+    [row] = db.query(f"{_TIMES} where search = :search", given)
+    moment: str | None = row["before"] or row["began"]
+    return moment
 
 
 def _grouped(rows: Sequence[Row], *columns: str) -> dict[Any, list[Row]]:

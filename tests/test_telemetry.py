@@ -1,154 +1,44 @@
-"""A run as a trace: its spans nest, are one per row, and are sent once."""
+"""A run's spans on their way to a collector: once each, whatever happens, and in nobody's way."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Here
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
 import drpo
 from drpo.checkpoints.runs import reading, run_paths
-from drpo.fork import fork
-from drpo.tracing import conventions, otel
-from drpo.tracing.export import lines
-from drpo.tracing.spans import Trace, trace_id, units
+from drpo.tracing import telemetry
+from drpo.tracing.spans import Trace, units
 
 SMALL = ("search.levels=4", "search.queries_per_level=2")
-ALIGNMENT = (
-    "data.limit=40",
-    "search=greedy",
-    "search.levels=3",
-    "search.queries_per_level=2",
-    "examples.limit=2",
-    "examples.rounds=1",
-)
 ANYWHERE = "telemetry.otlp=http://127.0.0.1:9"
 
 
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """In place of a collector."""
-    exporter = InMemorySpanExporter()
-    monkeypatch.setattr(exporter, "shutdown", lambda: None)
-    monkeypatch.setattr(otel, "otlp_exporter", lambda address, headers: exporter)
-    return exporter
-
-
-def count(path: Path, sql: str) -> int:
-    with closing(sqlite3.connect(path)) as db:
-        [(number,)] = db.execute(sql)
-    return int(number)
-
-
-def paths_of(spans: Sequence[ReadableSpan]) -> Counter[str]:
-    """How many spans there are below which others, by the first word of their names."""
-    by_id = {_id(span): span for span in spans}
-    assert len(by_id) == len(spans), "a span was sent twice"
-    found: Counter[str] = Counter()
-    for span in spans:
-        names, above = [span.name.split()[0]], span.parent
-        while above is not None:
-            names.append(by_id[above.span_id].name.split()[0])
-            above = by_id[above.span_id].parent
-        found[" ".join(reversed(names))] += 1
-    return found
-
-
-def _id(span: ReadableSpan) -> int:
-    assert span.context is not None
-    return int(span.context.span_id)
-
-
-def nodes(path: Path) -> dict[str, int]:
-    """How many rows the nodes of a run left, by the name of the node."""
-    with closing(sqlite3.connect(path)) as db:
-        decisions = dict(db.execute("select node, count(*) from decision group by node"))
-    return decisions | {
-        "select_rewards": count(path, "select count(*) from selection"),
-        "rewrite": count(path, "select count(distinct parent) from rewrite"),
-        "evaluate": count(path, "select count(*) from verdict"),
-    }
-
-
-def expected(path: Path, above_levels: str) -> Counter[str]:
-    """One span per row of the run's tables, nested."""
-    asks = {
-        "select_rewards": "role = 'rewarder'",
-        "rewrite": "role = 'rewriter'",
-        "evaluate": "role in ('target', 'judge')",
-    }
-    levels = "select count(distinct search || ' ' || level) from candidate"
-    found = Counter({f"{above_levels} level": count(path, levels)})
-    for name, number in nodes(path).items():
-        found[f"{above_levels} level {name}"] = number
-    for name, where in asks.items():
-        calls = count(path, f"select count(*) from call where {where}")
-        found[f"{above_levels} level {name} chat"] = calls
-    return found
-
-
-def test_spans_of_a_search_nest_and_are_one_per_row(
-    sent: InMemorySpanExporter, tmp_path: Path
-) -> None:
-    """Run, levels, nodes, calls."""
-    path = drpo.optimize_blocking(*SMALL, ANYWHERE, runs=tmp_path).path
-    top = conventions.WORKFLOW
-    assert paths_of(sent.get_finished_spans()) == expected(path, top) + Counter([top])
-
-
-def test_spans_of_an_alignment_nest_and_are_one_per_row(
-    sent: InMemorySpanExporter, tmp_path: Path
-) -> None:
-    """Between run and levels there are its searches; its findings are below the run."""
-    path = drpo.align_blocking(*ALIGNMENT, ANYWHERE, runs=tmp_path).path
-    top = conventions.WORKFLOW
-    found = expected(path, f"{top} search") + Counter([top])
-    found[f"{top} search"] = count(path, "select count(*) from search")
-    found[f"{top} finding"] = count(path, "select count(*) from finding")
-    assert paths_of(sent.get_finished_spans()) == found
-
-
-def test_a_resumed_run_is_one_trace_without_a_span_twice(
-    sent: InMemorySpanExporter, tmp_path: Path
-) -> None:
-    """What was sent before it stopped is not sent again; the trace has the id of the run."""
-    with pytest.raises(drpo.BudgetReached):
-        drpo.optimize_blocking(*SMALL, ANYWHERE, "budget.calls=40", runs=tmp_path)
-    before = len(sent.get_finished_spans())
-    done = drpo.resume_blocking(None, "budget.calls=null", runs=tmp_path)
-    spans = sent.get_finished_spans()
-    assert 0 < before < len(spans)
-    assert paths_of(spans)[conventions.WORKFLOW] == 1
-    assert {span.context.trace_id for span in spans if span.context} == {trace_id(done.run_id)}
-    assert f"{trace_id(done.run_id):032x}" == done.run_id.replace("-", "")
-
-
-class Collector(HTTPServer):
-    """Keeps what it is sent, and may first do something at the n-th request."""
+class Collector(ThreadingHTTPServer):
+    """Keeps what it takes, and may do something else at the n-th request."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.requests: list[ExportTraceServiceRequest] = []
+        self.taken: list[ExportTraceServiceRequest] = []
+        self.headers: list[Message] = []
         self.at: dict[int, Any] = {}
-        self.elsewhere: str | None = None
+        """What happens before the answer, by the request's number from 1 on."""
+        self.refusals: dict[int, tuple[int, Mapping[str, str]]] = {}
+        """Status and headers in place of 200, by the request's number; 0: of every one."""
 
     @property
     def address(self) -> str:
@@ -157,10 +47,10 @@ class Collector(HTTPServer):
 
     @property
     def spans(self) -> list[Any]:
-        """All that came, in order."""
+        """All that was taken, in order."""
         return [
             span
-            for request in self.requests
+            for request in self.taken
             for resource in request.resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
@@ -183,27 +73,40 @@ class _Handler(BaseHTTPRequestHandler):
     server: Collector
 
     def do_POST(self) -> None:
+        collector = self.server
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.requests.append(ExportTraceServiceRequest.FromString(body))
-        self.server.at.pop(len(self.server.requests), lambda: None)()
-        if self.server.elsewhere is None:
-            self.send_response(200)
-        else:
-            self.send_response(302)
-            self.send_header("Location", self.server.elsewhere)
+        collector.headers.append(self.headers)
+        number = len(collector.headers)
+        collector.at.pop(number, lambda: None)()
+        refusal = collector.refusals.get(number, collector.refusals.get(0))
+        status, headers = refusal or (200, {})
+        if refusal is None:
+            collector.taken.append(ExportTraceServiceRequest.FromString(body))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
 
     def log_message(self, *words: object) -> None:
         """Nobody reads it."""
 
 
-def test_a_killed_run_is_one_trace(tmp_path: Path) -> None:
-    """Killed while a level is on its way, which is sent again: the same spans by the same ids."""
+def hold(collector: Collector, path: Path) -> None:
+    """Every span of the run came once."""
+    with reading(path) as db:
+        trace = Trace(db)
+        made = [span.id for unit in units(db) for span in trace.spans(unit)]
+    came = [int.from_bytes(span.span_id) for span in collector.spans]
+    assert sorted(came) == sorted(made)
+    assert {span.trace_id for span in collector.spans} == {trace.id.to_bytes(16)}
+
+
+def test_a_run_that_is_killed_while_it_sends_is_one_trace(tmp_path: Path) -> None:
+    """What was on its way is sent again: the same spans by the same ids."""
     words = ["optimize", *SMALL, "--runs", str(tmp_path)]
     collector = Collector()
     with collector.listening():
-        command = [sys.executable, "-m", "drpo", *words, f"telemetry.otlp={collector.address}"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = started(*words, f"telemetry.otlp={collector.address}")
         collector.at[2] = lambda: os.kill(process.pid, signal.SIGKILL)
         assert process.wait(120) == -signal.SIGKILL
         done = drpo.resume_blocking(runs=tmp_path)
@@ -213,131 +116,188 @@ def test_a_killed_run_is_one_trace(tmp_path: Path) -> None:
         trace = Trace(db)
         made = [span for unit in units(db) for span in trace.spans(unit)]
     assert {int.from_bytes(each) for each in spans} == {span.id for span in made}
-    assert {span.trace_id for span in spans.values()} == {trace.id.to_bytes(16)}
 
 
-def test_a_collector_that_is_away_costs_a_line(tmp_path: Path, here: Here) -> None:
-    """The run is done as without it, and its spans can be sent later."""
+def started(*words: str) -> subprocess.Popen[bytes]:
+    """A command in a process of its own."""
+    command = [sys.executable, "-m", "drpo", *words]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_a_run_that_is_killed_while_its_collector_is_away_is_sent_once(tmp_path: Path) -> None:
+    """When it is resumed and the collector is back."""
+    collector = Collector()
+    collector.refusals[0] = (500, {})
+    with collector.listening():
+        process = started(
+            "optimize", *SMALL, "--runs", str(tmp_path), f"telemetry.otlp={collector.address}"
+        )
+        collector.at[2] = lambda: os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(120) == -signal.SIGKILL
+        collector.refusals.clear()
+        path = drpo.resume_blocking(runs=tmp_path).path
+    hold(collector, path)
+
+
+@pytest.mark.parametrize("refused", [(1,), (2, 3), (1, 3)])
+def test_a_collector_that_comes_back_gets_every_span_once(
+    refused: tuple[int, ...], tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the rest of a level of which it took a part."""
+    monkeypatch.setattr(telemetry, "AT_ONCE", 7)
+    collector = Collector()
+    collector.refusals = {number: (503, {}) for number in refused}
+    with collector.listening():
+        said = here("optimize", *SMALL, f"telemetry.otlp={collector.address}")
+    assert said.returncode == 0
+    assert len(complaints(said.stderr)) == 1
+    [path] = run_paths(tmp_path / "runs")
+    hold(collector, path)
+
+
+def complaints(said: str) -> list[str]:
+    """Lines about spans."""
+    return [line for line in said.splitlines() if "spans" in line]
+
+
+class Odd(threading.Thread):
+    """Takes connections, and answers nothing that HTTP knows, or nothing at all."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        super().__init__(daemon=True)
+        self._answer = answer
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._connections: list[socket.socket] = []
+
+    def run(self) -> None:
+        """Until it is closed."""
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            if self._answer is not None:
+                connection.recv(1)
+                connection.sendall(self._answer)
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        for each in (*self._connections, self._socket):
+            each.close()
+
+
+def test_a_collector_that_is_not_there_costs_one_line(tmp_path: Path, here: Here) -> None:
+    """With the very command that sends the spans later."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        said = here("optimize", *SMALL, f"telemetry.otlp={away}", "--runs", "runs")
+        said = here("optimize", *SMALL, f"telemetry.otlp={away}", "--runs", "elsewhere")
     assert said.returncode == 0
-    assert "Traceback" not in said.stderr
-    assert "drpo export --format otel --otlp" in said.stderr
-    collector = Collector()
-    with collector.listening():
-        sent = here("export", "--format", "otel", "--otlp", collector.address)
-    assert sent.returncode == 0
-    [path] = run_paths(tmp_path / "runs")
-    assert f"sent {len(collector.spans)} spans of trace {path.stem.replace('-', '')}" in sent.stderr
-
-
-def test_a_collector_that_sends_one_elsewhere_took_nothing(tmp_path: Path, here: Here) -> None:
-    """It is said where, and nothing counts as sent."""
-    assert here("optimize", *SMALL, "--runs", "runs").returncode == 0
-    collector = Collector()
-    collector.elsewhere = "https://collector.example/v1/traces"
-    with collector.listening():
-        sent = here("export", "--format", "otel", "--otlp", collector.address)
-    assert sent.returncode != 0
-    assert collector.elsewhere in sent.stderr
-    assert run_paths(tmp_path / "runs")
-
-
-def test_no_text_is_sent_unless_it_is_asked_for(sent: InMemorySpanExporter, tmp_path: Path) -> None:
-    """Neither query, prompt, answer nor rationale; with `texts` they are the conventions'."""
-    path = drpo.optimize_blocking(*SMALL, ANYWHERE, runs=tmp_path).path
-    with closing(sqlite3.connect(path)) as db:
-        bodies = [body for (body,) in db.execute("select body from text") if len(body) > 20]
-        queries = [body for (body,) in db.execute("select messages from query")]
-    told = json.dumps([_told(span) for span in sent.get_finished_spans()])
-    assert not [text for text in [*bodies, *queries] if json.dumps(text)[1:-1] in told]
-    with reading(path) as db:
-        trace = Trace(db, texts=True)
-        calls = [span for unit in units(db) for span in trace.spans(unit) if span.asks]
-    asked = json.loads(str(calls[0].attributes[conventions.INPUT_MESSAGES]))
-    assert [turn["role"] for turn in asked] == ["system", "user"]
-    said = json.loads(str(calls[0].attributes[conventions.OUTPUT_MESSAGES]))
-    assert said[0]["parts"][0]["content"] in bodies
-
-
-def _told(span: ReadableSpan) -> list[Any]:
-    events = [[event.name, dict(event.attributes or {})] for event in span.events]
-    return [span.name, dict(span.attributes or {}), events, span.status.description]
-
-
-def test_the_names_are_those_of_the_conventions() -> None:
-    """As the package of OpenTelemetry that is installed lists them."""
-    known = {
-        value
-        for name, value in vars(gen_ai_attributes).items()
-        if name.startswith("GEN_AI_") and isinstance(value, str)
-    }
-    ours = [value for value in _values(vars(conventions)) if value.startswith("gen_ai.")]
-    assert ours
-    assert {*ours} - {conventions.EVALUATION} <= known
-
-
-def _values(names: Mapping[str, Any]) -> Iterator[str]:
-    for value in names.values():
-        if isinstance(value, dict):
-            yield from _values(value)
-        elif isinstance(value, str):
-            yield value
-
-
-def test_a_file_of_spans_has_what_is_sent(sent: InMemorySpanExporter, tmp_path: Path) -> None:
-    """The same ids and names, one level a line, the run last."""
-    path = drpo.optimize_blocking(*SMALL, ANYWHERE, runs=tmp_path).path
-    written = [json.loads(line) for line in lines(path)]
-    spans = [
-        span
-        for request in written
-        for scope in request["resourceSpans"][0]["scopeSpans"]
-        for span in scope["spans"]
+    [line] = complaints(said.stderr)
+    assert "Connection refused" in line
+    [path] = run_paths(tmp_path / "elsewhere")
+    later = line.partition("later: drpo ")[2].split()
+    assert later == [
+        *("export", path.stem[:8], "--format", "otel", "--otlp", away, "--runs", "elsewhere")
     ]
-    there = {(f"{_id(span):016x}", span.name) for span in sent.get_finished_spans()}
-    assert {(span["spanId"], span["name"]) for span in spans} == there
-    assert spans[-1]["name"].startswith(conventions.WORKFLOW)
+    collector = Collector()
+    with collector.listening():
+        sent = here(*(collector.address if word == away else word for word in later))
+    assert sent.returncode == 0
+    assert f"sent {len(collector.spans)} spans of trace {path.stem.replace('-', '')}" in sent.stderr
+    hold(collector, path)
 
 
-def test_calls_that_a_fork_inherits_stay_spans_of_its_parent(
-    sent: InMemorySpanExporter, tmp_path: Path
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (None, "does not answer"),
+        (b"\x1b[31m nothing that one knows\r\n\r\n", "does not speak HTTP"),
+        (b"", "closed"),
+    ],
+)
+def test_one_that_does_not_speak_the_protocol_costs_one_line(
+    answer: bytes | None, says: str, here: Here
 ) -> None:
-    """A fork is a trace of its own, with the calls that it paid for itself."""
-    path = drpo.optimize_blocking(*SMALL, ANYWHERE, runs=tmp_path).path
-    sent.clear()
-    copy = fork(path, level=2, overrides=["search.levels=6"])
-    done = drpo.resume_blocking(copy.id, runs=tmp_path)
-    found = paths_of(sent.get_finished_spans())
-    paid = count(done.path, "select count(*) from call where not inherited")
-    assert sum(number for name, number in found.items() if name.endswith(" chat")) == paid > 0
-    [run] = [span for span in sent.get_finished_spans() if span.parent is None]
-    assert (run.attributes or {})[conventions.PARENT] == path.stem
+    """Whether it hangs, hangs up or talks."""
+    odd = Odd(answer)
+    odd.start()
+    with closing(odd):
+        said = here("optimize", *SMALL, f"telemetry.otlp={odd.address}")
+    assert said.returncode == 0
+    [line] = complaints(said.stderr)
+    assert says in line
+    assert "\x1b" not in said.stderr
 
 
-def test_i4_spans_hold_nothing_that_a_terminal_would_act_on(tmp_path: Path) -> None:
-    """Neither in reasons, names and notes nor, with texts, in what models wrote."""
-    path = drpo.optimize_blocking(*SMALL, runs=tmp_path).path
-    hostile = "\x1b[31mred\x9b\u202e"
-    with closing(sqlite3.connect(path)) as file, file:
-        file.execute("update decision set reason = ?", [hostile])
-        file.execute("update call set model = ?, provider = ?", [hostile, hostile])
-        file.execute("update attempt set problem = ?", [hostile])
-        file.execute("update verdict set unscored = ?", [hostile])
-        file.execute("update text set body = ? where length(body) > 20", [hostile])
-    written = "".join(lines(path, texts=True))
-    assert written.isascii()
-    with reading(path) as db:
-        trace = Trace(db, texts=True)
-        told = [span for unit in units(db) for span in trace.spans(unit)]
-    flat = "".join(
-        f"{span.name} {[*map(str, span.attributes.values())]} {span.failed}"
-        f" {[str(value) for each in span.happenings for value in each.attributes.values()]}"
-        for span in told
-    )
-    assert not {"\x1b", "\x9b", "\u202e"} & {*flat}
+@pytest.mark.parametrize(
+    ("status", "headers", "says"),
+    [
+        (500, {}, "says 500 Internal Server Error"),
+        (401, {}, "says 401 Unauthorized"),
+        (503, {"Retry-After": "3600"}, "says 503 Service Unavailable"),
+        (302, {"Location": "https://collector.example/\x1b[31m"}, "https://collector.example/"),
+        (200, {"Content-Type": "text/html; charset=utf-8"}, "a web page answered"),
+    ],
+)
+def test_one_that_refuses_costs_one_line(
+    status: int, headers: Mapping[str, str], says: str, here: Here, tmp_path: Path
+) -> None:
+    """And nothing counts as sent."""
+    collector = Collector()
+    collector.refusals[0] = (status, headers)
+    with collector.listening():
+        said = here("optimize", *SMALL, f"telemetry.otlp={collector.address}")
+        assert said.returncode == 0
+        [line] = complaints(said.stderr)
+        assert says in line
+        assert "\x1b" not in said.stderr
+        collector.refusals.clear()
+        assert here("export", "--format", "otel", "--otlp", collector.address).returncode == 0
+    hold(collector, run_paths(tmp_path / "runs")[0])
+
+
+def test_an_export_tries_again_what_a_busy_collector_puts_off(tmp_path: Path, here: Here) -> None:
+    """When the collector says."""
+    path = drpo.optimize_blocking(*SMALL, runs=tmp_path / "runs").path
+    collector = Collector()
+    soon = {"Retry-After": "0"}
+    collector.refusals = {1: (503, soon), 2: (429, soon), 4: (502, soon)}
+    with collector.listening():
+        assert here("export", "--format", "otel", "--otlp", collector.address).returncode == 0
+    hold(collector, path)
+
+
+def test_an_export_that_is_refused_fails(tmp_path: Path, here: Here) -> None:
+    """At once, and in one line."""
+    drpo.optimize_blocking(*SMALL, runs=tmp_path / "runs")
+    collector = Collector()
+    collector.refusals[0] = (400, {})
+    with collector.listening():
+        sent = here("export", "--format", "otel", "--otlp", collector.address)
+    assert sent.returncode == 1
+    assert sent.stderr == ("drpo: spans could not be sent: the collector says 400 Bad Request\n")
+    assert len(collector.headers) == 1
+
+
+def test_an_export_to_the_runs_own_collector_has_the_runs_headers(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what could not be sent is sent by the command that the line names."""
+    monkeypatch.setenv("COLLECTOR_KEY", "s3cret-of-the-collector")
+    collector, other = Collector(), Collector()
+    header = "telemetry.headers.authorization=env:COLLECTOR_KEY"
+    with collector.listening(), other.listening():
+        here("optimize", *SMALL, f"telemetry.otlp={collector.address}", header)
+        for each in (collector, other):
+            each.headers.clear()
+            assert here("export", "--format", "otel", "--otlp", each.address).returncode == 0
+    assert {told["authorization"] for told in collector.headers} == {"s3cret-of-the-collector"}
+    assert {told["authorization"] for told in other.headers} == {None}
 
 
 def test_i7_a_collectors_key_is_in_no_file_and_no_message(

@@ -6,8 +6,6 @@ Whatever a model wrote is shown as plain text: control characters and markup hav
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from drpo.commands import drpo_command, resume_command, where
 from drpo.terminal.alignment import say_alignment, say_examples
 from drpo.terminal.printing import Lines, Page
 from drpo.wording import SHORT_ID, SIMULATED, called, counted, dollars, escaped, scored, so_far
@@ -305,13 +304,8 @@ def removal(told: Mapping[str, Any]) -> str:
     )
 
 
-def resume_command(run_id: str, folder: Path) -> str:
-    """What to type to go on with a run."""
-    return f"{drpo_command()} resume {run_id[:SHORT_ID]}{_where(folder)}"
-
-
 def _next(told: Mapping[str, Any], folder: Path) -> list[str]:
-    drpo, where = drpo_command(), _where(folder)
+    drpo, there = drpo_command(), where(folder)
     run = told["run_id"][:SHORT_ID]
     verbs = {"Go on": f"resume {run}"} if told["status"] != "done" else {}
     if told["status"] == "done":
@@ -322,22 +316,11 @@ def _next(told: Mapping[str, Any], folder: Path) -> list[str]:
     verbs["In a browser"] = f"view {run}"
     if told["status"] == "done" and told["kind"] == "align":
         verbs |= {"Talk to it": f"chat {run}", "Take it elsewhere": f"export {run} -o aligned.json"}
-    typed = {what: f"{drpo} {verb}{where}" for what, verb in verbs.items()}
+    typed = {what: f"{drpo} {verb}{there}" for what, verb in verbs.items()}
     if told["status"] == "done" and told["simulated"]:
         typed["With your own model"] = f"{drpo} init"
     width = max(map(len, typed))
     return [f"{f'{what}:':<{width + 1}} {command}" for what, command in typed.items()]
-
-
-def _where(folder: Path) -> str:
-    """Nothing for a folder that is found without being named."""
-    found = Path(os.environ.get("DRPO_RUNS", "runs"))
-    return "" if folder == found else f" --runs {shlex.quote(str(folder))}"
-
-
-def drpo_command() -> str:
-    """How this command was probably started."""
-    return "python3 -m uv run --no-dev drpo" if "UV_RUN_RECURSION_DEPTH" in os.environ else "drpo"
 
 
 def _calls_line(told: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """The names of spans and attributes: the GenAI semantic conventions of OpenTelemetry, and ours.
 
 The conventions are those that semantic-conventions 1.44.0 lists (status: development); from there
-they moved to open-telemetry/semantic-conventions-genai, which had no release when this was written.
-Nothing else in drpo spells such a name.
+they moved to open-telemetry/semantic-conventions-genai, whose first release, 0.1.0, changes one of
+the names used here. Nothing else in drpo spells such a name.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ OPERATION: Final = "gen_ai.operation.name"
 CHAT: Final = "chat"
 WORKFLOW: Final = "invoke_workflow"
 WORKFLOW_NAME: Final = "gen_ai.workflow.name"
+AGENT_NAME: Final = "gen_ai.agent.name"
+"""What 0.1.0 calls the name of a workflow."""
 PROVIDER: Final = "gen_ai.provider.name"
 MODEL: Final = "gen_ai.request.model"
 REQUEST: Final = {

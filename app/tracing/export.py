@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlite_utils import Database
 
@@ -19,11 +20,19 @@ import drpo
 from drpo.checkpoints.runs import open_database, reading
 from drpo.checkpoints.schema import migrations
 from drpo.conf.schema import TelemetrySettings
-from drpo.graph.errors import RunFailed
+from drpo.graph.errors import BadInput, RunFailed
+from drpo.settings import stored_settings
 from drpo.tracing import conventions
 from drpo.tracing.spans import Attributes, Span, Trace, nanoseconds, units
-from drpo.tracing.telemetry import sender_of
+from drpo.tracing.telemetry import batches, sender_of
 
+if TYPE_CHECKING:
+    from drpo.tracing.otel import Sender
+
+TRIES = 5
+"""Of one request, where the collector says that it is busy."""
+LONGEST_WAIT_S = 30.0
+"""However long the collector asks for."""
 INTERNAL, CLIENT = 1, 3
 """Kinds of spans."""
 ERROR = 2
@@ -44,19 +53,35 @@ def send(path: Path, settings: TelemetrySettings, say: Callable[[str], None]) ->
 
     Raises BadInput, and RunFailed where they could not be sent.
     """
-    sender, count = sender_of(settings), 0
-    try:
-        with _readable(path) as db:
-            trace = Trace(db, texts=settings.texts)
-            for unit in units(db):
-                spans = trace.spans(unit)
-                problem = sender.send(trace.id, spans)
-                if problem is not None:
-                    raise RunFailed(f"spans could not be sent: {problem}")
-                count += len(spans)
-    finally:
-        sender.close()
+    count = 0
+    with _readable(path) as db, closing(sender_of(_with_own_headers(settings, db))) as sender:
+        trace = Trace(db, texts=settings.texts)
+        for unit in units(db):
+            spans = trace.spans(unit)
+            for batch in batches(spans):
+                _sent(sender, trace.id, spans[batch])
+            count += len(spans)
     say(f"sent {count:,} spans of trace {trace.id:032x}")
+
+
+def _with_own_headers(settings: TelemetrySettings, db: Database) -> TelemetrySettings:
+    """Those of the run, where it goes to the run's own collector."""
+    [row] = db.query("select id, settings from run")
+    with suppress(BadInput):
+        own = stored_settings(row["id"], row["settings"]).telemetry
+        if own.otlp == settings.otlp:
+            return settings.model_copy(update={"headers": own.headers})
+    return settings
+
+
+def _sent(sender: Sender, trace: int, spans: Sequence[Span]) -> None:
+    for tries_left in reversed(range(TRIES)):
+        problem = sender.send(trace, spans)
+        if problem is None:
+            return
+        if problem.again_in_s is None or not tries_left:
+            raise RunFailed(f"spans could not be sent: {problem}")
+        time.sleep(min(problem.again_in_s, LONGEST_WAIT_S))
 
 
 @contextmanager

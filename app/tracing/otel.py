@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
+from typing import Any
 
 import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -34,15 +36,29 @@ import drpo
 from drpo.conf.schema import ENVIRONMENT
 from drpo.tracing import conventions
 from drpo.tracing.spans import Span, nanoseconds
+from drpo.wording import shortened
 
 TRACES = "/v1/traces"
-AT_ONCE = 512
-"""Spans in one request, as OpenTelemetry's own batches have."""
+LATER = (429, 502, 503, 504)
+"""What a collector says that may take the same spans in a moment, by OTLP's own rules."""
+LONGEST = 200
+"""Characters of what is said of a collector."""
+
+
+class Untaken(Exception):
+    """Why a collector did not take spans."""
+
+    def __init__(self, why: str, *, again_in_s: float | None = None) -> None:
+        super().__init__(shortened(why, LONGEST))
+        self.again_in_s = again_in_s
+        """When another try may do better; None where it would not."""
 
 
 def otlp_exporter(address: str, headers: Mapping[str, str]) -> OTLPSpanExporter:
     """To the collector at this address; `headers` come on top of those in the environment."""
-    given, session = dict(headers) or None, _session()
+    # Whoever names another session in the environment has the exporter's own ways.
+    named = any(name.endswith("_CREDENTIAL_PROVIDER") for name in os.environ)
+    given, session = dict(headers) or None, None if named else _Session()
     if address == ENVIRONMENT:
         return OTLPSpanExporter(headers=given, session=session)
     base = address.rstrip("/")
@@ -50,21 +66,60 @@ def otlp_exporter(address: str, headers: Mapping[str, str]) -> OTLPSpanExporter:
     return OTLPSpanExporter(endpoint=endpoint, headers=given, session=session)
 
 
-def _session() -> requests.Session | None:
-    """One for which a redirect is an error; None where the environment names another."""
-    if any(name.endswith("_CREDENTIAL_PROVIDER") for name in os.environ):
-        return None
-    session = requests.Session()
-    session.hooks["response"].append(_refuse_redirect)
-    return session
+class _Session(requests.Session):
+    """Raises Untaken for whatever is no success.
+
+    The exporter would try again by itself for ten seconds, in which nobody learns what is wrong,
+    and takes a redirect for success.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A level takes minutes: nobody would notice that a connection died meanwhile.
+        self.headers["Connection"] = "close"
+
+    def request(self, *words: Any, **options: Any) -> requests.Response:
+        try:
+            response = super().request(*words, **options)
+        except (requests.RequestException, ValueError) as error:
+            raise Untaken(_reason(error)) from error
+        problem = _problem(response)
+        if problem is not None:
+            raise problem
+        return response
 
 
-def _refuse_redirect(response: requests.Response, **_: object) -> None:
-    # The exporter takes whatever is below 400 for success, and does not follow.
+def _problem(response: requests.Response) -> Untaken | None:
     if response.is_redirect:
-        response.close()
-        where = response.headers["location"]
-        raise requests.TooManyRedirects(f"the collector is elsewhere, it says: {where}")
+        return Untaken(f"the collector is elsewhere, it says: {response.headers['location']}")
+    if not response.ok:
+        again_in_s = _wait(response) if response.status_code in LATER else None
+        said = f"the collector says {response.status_code} {response.reason or ''}"
+        return Untaken(said, again_in_s=again_in_s)
+    if response.headers.get("content-type", "").startswith("text/html"):
+        return Untaken("a web page answered, which is no collector")
+    return None
+
+
+def _wait(response: requests.Response) -> float:
+    """Seconds that the collector asks for; a date is not worth reading here."""
+    try:
+        return max(0.0, float(response.headers.get("retry-after", "1")))
+    except ValueError:
+        return 1.0
+
+
+def _reason(error: Exception) -> str:
+    """In the words of the system, which are at the bottom of what was raised."""
+    if isinstance(error, requests.ReadTimeout):
+        return "the collector did not answer in time"
+    cause: BaseException = error
+    while (below := cause.__cause__ or cause.__context__) is not None:
+        cause = below
+    if isinstance(cause, OSError):
+        return cause.strerror or str(cause)
+    said = "it does not speak HTTP, it says: " if isinstance(cause, HTTPException) else ""
+    return f"{said}{cause}"
 
 
 class Sender:
@@ -86,20 +141,19 @@ class Sender:
             "drpo", drpo.__version__, schema_url=conventions.SCHEMA_URL
         )
 
-    def send(self, trace: int, spans: Iterable[Span]) -> str | None:
-        """Why they could not be sent; None where they were."""
+    def send(self, trace: int, spans: Sequence[Span]) -> Untaken | None:
+        """In one request. Why they were not taken; None where they were."""
         for span in spans:
             self._make(trace, span)
         made, said = self._made.taken(), _Said()
+        if not made:
+            return None
         with said.listening():
-            for first in range(0, len(made), AT_ONCE):
-                batch = made[first : first + AT_ONCE]
-                if self._exporter.export(batch) is not SpanExportResult.SUCCESS:
-                    return said.last or "the collector did not take them"
-        return None
+            result = self._exporter.export(made)
+        return None if result is SpanExportResult.SUCCESS else said.problem
 
     def close(self) -> None:
-        """Also from another thread, while `send` waits for a collector to come back."""
+        """Also from another thread, while `send` waits for an answer."""
         self._exporter.shutdown()
 
     def _make(self, trace: int, span: Span) -> None:
@@ -159,14 +213,15 @@ class _Said(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.last = ""
+        self.problem = Untaken("the collector did not take them")
         self._thread = threading.get_ident()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keeps what this thread's exporter says, and lets the rest pass."""
         if record.thread != self._thread:
             return True
-        self.last = record.getMessage()
+        raised = [each for each in record.args or () if isinstance(each, Untaken)]
+        self.problem = raised[0] if raised else Untaken(record.getMessage())
         return False
 
     @contextmanager

@@ -18,7 +18,13 @@ from typing import Any
 from sqlite_utils import Database
 
 from drpo.checkpoints.facts import searches
-from drpo.checkpoints.span_rows import LevelRows, levels_of, rows_of_level
+from drpo.checkpoints.span_rows import (
+    LevelRows,
+    levels_of,
+    rows_of_level,
+    times_of,
+    unanswered,
+)
 from drpo.graph.values import CANDIDATES_PER_SEARCH
 from drpo.tracing import conventions as names
 from drpo.wording import plain, shortened
@@ -135,6 +141,7 @@ class Trace:
         told = {
             names.OPERATION: names.WORKFLOW,
             names.WORKFLOW_NAME: f"drpo {kind}",
+            names.AGENT_NAME: f"drpo {kind}",
             names.RUN: row["id"],
             names.KIND: kind,
             names.STATUS: row["status"],
@@ -143,41 +150,42 @@ class Trace:
             "drpo.version": row["drpo_version"],
             "drpo.seed": settings.get("seed"),
         }
+        began, ended = self._times()
         return Span(
             id=self.id_of("run"),
             parent=None,
             name=f"{names.WORKFLOW} drpo {kind}",
-            began=self.created,
-            ended=max(self.created, _time(row["updated_at"])),
+            began=began,
+            ended=ended,
             attributes=_given(told),
+            happenings=tuple(_failed(row, ended) for row in unanswered(self._db)),
             failed=row["reason"] if row["status"] == "failed" else None,
         )
 
     def _search(self, number: int) -> Span:
-        first, last = number * CANDIDATES_PER_SEARCH, (number + 1) * CANDIDATES_PER_SEARCH
-        # Of its candidates' calls; the rewarder is asked about a query, whoever answers it.
-        [row] = self._db.query(
-            "select min(coalesce(attempt.started_at, finished_at)) as began,"
-            " max(finished_at) as ended from call left join attempt on attempt.call = call.key"
-            " where not inherited and candidate >= ? and candidate < ?",
-            [first, last],
-        )
+        began, ended = times_of(self._db, number)
         told = self._kinds[number]
         return Span(
             id=self.id_of("search", number),
             parent=self.id_of("run"),
             name=f"search {told['kind']}",
-            began=_time(row["began"]) if row["began"] else self.created,
-            ended=_time(row["ended"]) if row["ended"] else self.created,
+            began=_time(began) if began else self.created,
+            ended=_time(ended) if ended else self.created,
             attributes=_given(
                 {names.SEARCH: number, names.KIND: told["kind"], names.QUERY: told["query"]}
             ),
         )
 
+    def _times(self) -> tuple[datetime, datetime]:
+        """Of all of it: a run that was killed noted nothing after its last calls."""
+        noted = (self._row["created_at"], self._row["updated_at"], *times_of(self._db))
+        times = [_time(each) for each in noted if each is not None]
+        return min(times), max(times)
+
     def _findings(self) -> Iterator[Span]:
         if "finding" not in self._db.table_names():
             return
-        at = max(self.created, _time(self._row["updated_at"]))
+        _, at = self._times()
         for row in self._db.query("select name, body from finding order by name"):
             body = json.loads(row["body"]).items()
             simple = {
@@ -214,6 +222,7 @@ class _Level:
         self._trace, self._rows = trace, rows
         self._nodes: dict[tuple[Any, ...], _Node] = {}
         """By the node's name and what it was about."""
+        self._calls = {call["key"]: call for call in rows.calls}
         self._id = trace.id_of("level", rows.search, rows.level)
 
     def spans(self) -> Iterator[Span]:
@@ -271,14 +280,19 @@ class _Level:
             return ("select_rewards", call["query"])
         if call["role"] == "rewriter":
             return ("rewrite", call["candidate"])
-        here = [
-            row
-            for row in self._rows.evaluations_of.get((call["candidate"], call["query"]), ())
-            if call["key"] in (row["asked"], row["judged"]) or row["sample"] == call["sample"]
-        ]
+        here = self._rows.evaluations_of.get((call["candidate"], call["query"]), ())
         exact = [row for row in here if call["key"] in (row["asked"], row["judged"])]
-        repeat = (exact or here or [{"sample": 0}])[0]["sample"]
+        mine = exact or [row for row in here if self._is_of(call, row)] or here
+        repeat = mine[0]["sample"] if mine else 0
         return ("evaluate", call["candidate"], call["query"], repeat)
+
+    def _is_of(self, call: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+        """Whether a call that gave no row is about the answer in this one."""
+        if call["role"] == "target":
+            return bool(row["sample"] == call["sample"])
+        # One more draw of the judge's, or its first try: it was told the same answer.
+        judged = self._calls.get(row["judged"])
+        return judged is not None and _told_first(judged) == _told_first(call)
 
     def _node_spans(self, place: tuple[Any, ...], node: _Node, at: datetime) -> Iterator[Span]:
         began, ended = self._times(node.calls, at)
@@ -347,9 +361,7 @@ class _Level:
     def _attempts(self, call: Mapping[str, Any]) -> Iterator[Happening]:
         for each in self._rows.attempts.get(call["key"], ()):
             if each["problem"] is not None:
-                at = _time(each["started_at"]) + timedelta(seconds=each["seconds"])
-                told = {names.NUMBER: each["number"], names.PROBLEM: _short(each["problem"])}
-                yield Happening(names.ATTEMPT, at, _given(told))
+                yield _failed(each, _time(call["finished_at"]))
 
     def _decision(self, row: Mapping[str, Any], began: datetime, ended: datetime) -> Span:
         """It takes no time: `admit` before the level's answers, the others at its end."""
@@ -384,9 +396,24 @@ class _Level:
             begins.append(min([*tried, ended]))
             ends.append(ended)
         if not begins:
-            at = otherwise or self._trace.created
+            moment = self._rows.moment
+            at = otherwise or (_time(moment) if moment else self._trace.created)
             return at, at
         return min(begins), max(ends)
+
+
+def _failed(attempt: Mapping[str, Any], latest: datetime) -> Happening:
+    """An attempt that got no usable reply."""
+    at = _time(attempt["started_at"]) + timedelta(seconds=attempt["seconds"])
+    told = {names.NUMBER: attempt["number"], names.PROBLEM: _short(attempt["problem"])}
+    # What a clock said and what was measured differ by a moment.
+    return Happening(names.ATTEMPT, min(at, latest), _given(told))
+
+
+def _told_first(call: Mapping[str, Any]) -> list[Any]:
+    """What it was asked before anything was asked again."""
+    asked: list[Any] = json.loads(call["messages"])
+    return asked[:2]
 
 
 def _messages(call: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]:
