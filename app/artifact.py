@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from drpo.checkpoints.rows import loads
 from drpo.conf.schema import (
     FROM_ENVIRONMENT,
     AnyModelSettings,
     RetrievalSettings,
     Strict,
 )
-from drpo.graph.errors import BadInput
+from drpo.graph.errors import BadInput, problem_of
 from drpo.graph.values import Example, Role
 from drpo.texts import write_whole
 
@@ -186,7 +186,7 @@ def sealed(content: Mapping[str, Any], provenance: Provenance) -> Artifact:
     try:
         unsealed = Artifact.model_validate(values)
     except ValidationError as error:
-        raise BadInput(f"this run gives no artifact: {_problem(error)}") from None
+        raise BadInput(f"this run gives no artifact: {problem_of(error)}") from None
     return unsealed.model_copy(update={"content_sha256": content_sha256(_values(unsealed))})
 
 
@@ -237,7 +237,7 @@ def read_artifact(path: str | Path) -> Artifact:
     try:
         artifact = Artifact.model_validate(values)
     except ValidationError as error:
-        raise _bad(path, f"it is damaged, or made by a newer drpo: {_problem(error)}") from None
+        raise _bad(path, f"it is damaged, or made by a newer drpo: {problem_of(error)}") from None
     if content_sha256(values) != artifact.content_sha256:
         raise _bad(path, "it is damaged: its content does not have the hash that it says")
     return artifact
@@ -270,7 +270,7 @@ def _object(path: str | Path, read: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise _bad(path, f"it is not UTF-8 (byte {error.start})") from None
     try:
-        values = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        values = loads(text)
     except RecursionError:
         raise _bad(path, f"it is nested more than {DEEPEST} deep") from None
     except json.JSONDecodeError as error:
@@ -284,17 +284,6 @@ def _object(path: str | Path, read: bytes) -> dict[str, Any]:
     return values
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _finite(said: str) -> float:
-    value = float(said)
-    if not math.isfinite(value):
-        raise ValueError(f"{said[:40]} is too large a number")
-    return value
-
-
 def _is_deep(values: Any) -> bool:
     layer, depth = [values], 0
     while layer:
@@ -304,13 +293,6 @@ def _is_deep(values: Any) -> bool:
             inner += each.values() if isinstance(each, dict) else each
         layer = [each for each in inner if isinstance(each, (dict, list))]
     return depth > DEEPEST
-
-
-def _problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    said = first["msg"].removeprefix("Value error, ")
-    return " ".join((f"{place[:200]}: {said}" if place else said).split())
 
 
 def _bad(path: str | Path, said: str) -> BadInput:

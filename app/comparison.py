@@ -6,7 +6,6 @@ Says how large a difference is, not whether it is luck: that is what `drpo align
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from drpo.analysis.sentences import Kind, Pair, match, pieces, sentences
 from drpo.checkpoints import scores
 from drpo.checkpoints.facts import path_value
 from drpo.checkpoints.reader import best_path, no_prompt, summary_of
+from drpo.checkpoints.rows import value_of
 from drpo.checkpoints.runs import find_run, reading
 from drpo.graph.errors import BadInput
 from drpo.graph.values import ROOT, Query, mean
@@ -226,7 +226,7 @@ def _read(side: Side, *, of_path: bool) -> _Read:
         on_path = scores.rewards_on(db, best_path(told)) if of_path else None
         return _Read(
             told=_compared(told, row),
-            settings=json.loads(run["settings"]),
+            settings=value_of(run, "settings"),
             rewards=scores.rewards_under(db, found) if on_path is None else on_path,
             queries=scores.queries(db),
             selections=scores.selections(db),

@@ -16,7 +16,7 @@ from drpo.conf.schema import RetrievalSettings
 from drpo.graph.errors import BadInput
 from drpo.graph.values import Example
 from drpo.models.retrieval import bare, check_examples
-from drpo.queries import LONGEST_QUERY, jsonl_rows, problem_of
+from drpo.queries import LONGEST_QUERY, jsonl_rows, problem_of_line
 from drpo.texts import read_text
 
 Text = Annotated[str, Field(min_length=1, max_length=LONGEST_QUERY)]
@@ -68,7 +68,7 @@ def _examples(path: str, text: str) -> list[Example]:
         try:
             line = _Line.model_validate(values)
         except ValidationError as error:
-            raise BadInput(f"{place}: {problem_of(error, _Line)}") from None
+            raise BadInput(f"{place}: {problem_of_line(error, _Line)}") from None
         asked = bare(line.query)
         if asked in seen:
             raise BadInput(f"{place}: the same query as in line {seen[asked]}")

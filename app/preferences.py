@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from drpo.checkpoints.facts import ensure_met
 from drpo.checkpoints.rows import query_of, verdict_of
 from drpo.checkpoints.runs import reading
 from drpo.graph.values import Query, Score
@@ -61,6 +62,7 @@ def is_harmful(query: Query) -> bool:
 
 
 def _by_query(db: Database) -> Iterator[tuple[Query, list[_Judged]]]:
+    ensure_met(db, "sample", "verdict")
     queries = {row["ordinal"]: query_of(row) for row in db.query("select * from query")}
     rows = db.query(
         "select sample.query, sample.candidate, body, reward, scores, unscored, notes from sample"
@@ -73,7 +75,7 @@ def _by_query(db: Database) -> Iterator[tuple[Query, list[_Judged]]]:
 
 
 def _judged(row: Mapping[str, Any]) -> _Judged:
-    verdict = verdict_of(row["scores"], row["unscored"], row["notes"])
+    verdict = verdict_of(row)
     scores = {each.aspect: each for each in verdict.scores if each.value is not None}
     return _Judged(row["candidate"], row["body"], row["reward"], scores)
 

@@ -32,6 +32,7 @@ from pydantic import (
     field_validator,
 )
 
+from drpo.checkpoints.rows import loads
 from drpo.graph.errors import BadInput, DrpoError
 from drpo.models.openai_errors import cleaned
 from drpo.models.provider import TransportError
@@ -230,7 +231,7 @@ def read(body: bytes) -> Asked:
     """A request out of its body. Raises Refused."""
     try:
         # pydantic takes NaN and 1e999 for numbers, which no request can be written with.
-        json.loads(body, parse_constant=_no_number, parse_float=_finite)
+        loads(body.decode())
         asked = Asked.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -252,17 +253,6 @@ def read(body: bytes) -> Asked:
         said = f"{name!r} cannot be chosen here; what can: {known}"
         raise Refused(400, "unsupported_parameter", said, parameter=name)
     return asked
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(name)
-
-
-def _finite(said: str) -> float:
-    value = float(said)
-    if not math.isfinite(value):
-        raise ValueError(said)
-    return value
 
 
 def refused(error: DrpoError) -> Refused:

@@ -7,7 +7,6 @@ any other run the best prompt so far.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,7 @@ from drpo.artifact import (
 )
 from drpo.checkpoints.findings import deployed, findings
 from drpo.checkpoints.reader import no_prompt, summary
-from drpo.checkpoints.rows import dumps, query_of, query_row
+from drpo.checkpoints.rows import dumps, query_of, query_row, value_of
 from drpo.checkpoints.runs import END, find_run, is_file, reading, stored_examples
 from drpo.conf.schema import FROM_ENVIRONMENT, OF_HEADERS, Settings
 from drpo.graph.errors import BadInput
@@ -110,7 +109,7 @@ def artifact_with(
             data.update(dumps(query_row(query_of(each))).encode())
         level = _level_of(db, candidate) if candidate is not None else best["level"]
     settings = stored_settings(told["run_id"], row["settings"])
-    known = json.loads(row["fingerprint"]).get("templates", {})
+    known = value_of(row, "fingerprint").get("templates", {})
     mine = candidate in (None, best["candidate"])
     chosen = best["candidate"] if candidate is None else candidate
     provenance = Provenance(

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from drpo.conf.schema import DataSettings
-from drpo.graph.errors import BadInput
+from drpo.graph.errors import BadInput, problem_of
 from drpo.graph.values import Message, Query
 from drpo.models.sandbox.queries import queries, split_names
 from drpo.texts import read_text
@@ -137,7 +137,7 @@ def _lines(source: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[_Lin
         try:
             line = _Line.model_validate({"id": str(number)} | values)
         except ValidationError as error:
-            raise BadInput(f"{place}: {problem_of(error, _Line)}") from None
+            raise BadInput(f"{place}: {problem_of_line(error, _Line)}") from None
         for what, key in (("id", line.id), ("query", line.turns())):
             if (what, key) in seen:
                 raise BadInput(f"{place}: the same {what} as in line {seen[what, key]}")
@@ -226,11 +226,10 @@ def _check_columns(path: str, columns: Sequence[str]) -> None:
         raise BadInput(f"{path}, line 1: {wrong[0]}; {allowed}")
 
 
-def problem_of(error: ValidationError, line: type[BaseModel]) -> str:
+def problem_of_line(error: ValidationError, line: type[BaseModel]) -> str:
     """The first thing that is wrong with what should be such a line."""
     first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-        return f"there is no field {place[:100]!r}; allowed are {', '.join(line.model_fields)}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
+        field = str(first["loc"][0])
+        return f"there is no field {field[:100]!r}; allowed are {', '.join(line.model_fields)}"
+    return problem_of(error)

@@ -6,7 +6,6 @@ Every mistake becomes one BadInput line with the nearest names that exist. Knows
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from drpo.checkpoints.rows import SEE_DOCTOR
+from drpo.checkpoints.rows import UNREADABLE, loads, said_of, see_doctor
 from drpo.conf.older import up_to_date
 from drpo.conf.schema import SECRETIVE, Settings, TelemetrySettings
 from drpo.graph.errors import BadInput
@@ -156,16 +155,14 @@ def stored_settings(run_id: str, text: str) -> Settings:
     """Settings of a stored run. Raises BadInput where another version of drpo made them."""
     values: Any = {}
     try:
-        values = up_to_date(json.loads(text))
+        values = up_to_date(loads(text))
         return Settings.model_validate(values)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        said = f"run {run_id} cannot be used, its settings are damaged: {error}{SEE_DOCTOR}"
-        raise BadInput(said) from None
     except ValidationError as error:
         problem = _first_problem(error, values)
-        raise BadInput(
-            f"run {run_id} cannot be used, another version of drpo made it: {problem}"
-        ) from None
+        said = f"another version of drpo made it, or it is damaged: {problem}"
+    except UNREADABLE as error:
+        said = f"its settings are damaged: {said_of(error)}"
+    raise BadInput(f"run {run_id} cannot be used, {said}{see_doctor(run_id)}")
 
 
 def resumed_settings(settings: Settings, overrides: Sequence[str]) -> Settings:

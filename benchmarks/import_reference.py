@@ -42,8 +42,8 @@ VERSION = "recorded"
 def import_run(file: Path, folder: Path) -> StoredRun:
     """A finished run in `folder` out of a `drpo-replay/1` file.
 
-    Raises BadInput for another file, and RunFailed where our search goes otherwise; no run is left
-    then.
+    Raises BadInput, which names it, for another file, and RunFailed where our search goes
+    otherwise; no run is left then.
     """
     recorded = RecordedRun.read(file)
     settings = _settings(recorded, file)
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             run = import_run(file, given.runs)
         except BadInput as error:
-            print(f"{file}: {error}", file=sys.stderr)
+            print(error, file=sys.stderr)
             return 2
         except DrpoError as error:
             print(f"{file}: {error}", file=sys.stderr)

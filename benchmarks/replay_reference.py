@@ -22,7 +22,7 @@ from drpo.conf.schema import Settings
 from drpo.graph.build import build_search, initial_state
 from drpo.graph.context import Context
 from drpo.graph.errors import BadInput, DrpoError
-from drpo.models.recorded import RecordedCaller, RecordedRun
+from drpo.models.recorded import RecordedCaller, RecordedLevel, RecordedRun
 from drpo.parts import context_for
 from drpo.searching import RECURSION_LIMIT
 from drpo.settings import compose_settings
@@ -79,11 +79,11 @@ def compared(recorded: RecordedRun, ours: Searched, nodes: Sequence[dict[str, An
     found = _candidates(recorded, nodes)
     if found:
         return found
-    levels = [level["depth"] for level in recorded.levels]
+    levels = [level.depth for level in recorded.levels]
     if sorted(ours.limits) != levels:
         return [f"levels {sorted(ours.limits)} instead of {levels}"]
     for level in recorded.levels:
-        found += _level(level, nodes, ours.limits[level["depth"]])
+        found += _level(level, nodes, ours.limits[level.depth])
     answer = ours.answer
     if answer != recorded.terminal_node:
         found.append(f"terminal candidate {answer} instead of {recorded.terminal_node}")
@@ -100,20 +100,20 @@ def _candidates(recorded: RecordedRun, nodes: Sequence[dict[str, Any]]) -> list[
         return [f"{len(nodes)} candidates instead of {len(recorded.nodes)}"]
     found = []
     for ours, theirs in zip(nodes, recorded.nodes, strict=True):
-        name = f"candidate {theirs['id']}"
+        name = f"candidate {theirs.id}"
         place = (ours["candidate"], ours["level"], ours["parent"], ours["prompts"]["system"])
-        expected = (theirs["id"], theirs["depth"], theirs["parent"], recorded.prompt(theirs["id"]))
+        expected = (theirs.id, theirs.depth, theirs.parent, recorded.prompt(theirs.id))
         if place != expected:
             found.append(f"{name} has another level, parent or prompt")
         # The recorded reward of the root is 0.0, because it counts in no path value.
-        reward = theirs["eval_mean"] if theirs["parent"] is None else theirs["reward"]
-        if not ours["reward"] == reward == theirs["eval_mean"]:
+        reward = theirs.eval_mean if theirs.parent is None else theirs.reward
+        if not ours["reward"] == reward == theirs.eval_mean:
             found.append(f"{name} has reward {ours['reward']!r} instead of {reward!r}")
     return found
 
 
-def _level(level: dict[str, Any], nodes: Sequence[dict[str, Any]], limit: int) -> list[str]:
-    mine = [node for node in nodes if node["level"] == level["depth"]]
+def _level(level: RecordedLevel, nodes: Sequence[dict[str, Any]], limit: int) -> list[str]:
+    mine = [node for node in nodes if node["level"] == level.depth]
     kept = sorted((n for n in mine if n["beam_rank"] is not None), key=lambda n: n["beam_rank"])
     ours = {
         "nodes": [node["candidate"] for node in mine],
@@ -124,10 +124,11 @@ def _level(level: dict[str, Any], nodes: Sequence[dict[str, Any]], limit: int) -
             n["candidate"] for n in kept if any(d.startswith("skip") for d in n["decisions"])
         ],
     }
+    theirs = level.model_dump()
     return [
-        f"level {level['depth']}: {name} {value!r} instead of {level[name]!r}"
+        f"level {level.depth}: {name} {value!r} instead of {theirs[name]!r}"
         for name, value in ours.items()
-        if value != level[name]
+        if value != theirs[name]
     ]
 
 
@@ -155,7 +156,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             recorded = RecordedRun.read(Path(name))
         except BadInput as error:
-            print(f"{name}: cannot be read: {error}")
+            print(error)
             return 2
         with tempfile.TemporaryDirectory() as folder:
             try:

@@ -239,11 +239,11 @@ def _squares(recorded: RecordedRun) -> list[float]:
     """
     found = []
     for level in range(1, len(recorded.levels)):
-        nodes = [n for n in recorded.nodes if n["depth"] == level and n["eval_dict"]]
+        nodes = [n for n in recorded.nodes if n.depth == level and n.eval_dict]
         pairs = [
-            (one["eval_mean"] - other["eval_mean"]) ** 2
+            (one.eval_mean - other.eval_mean) ** 2
             for one, other in combinations(nodes, 2)
-            if recorded.prompt(one["id"]) != recorded.prompt(other["id"])
+            if recorded.prompt(one.id) != recorded.prompt(other.id)
         ]
         found += [mean(pairs) or 0.0] if pairs else []
     return found

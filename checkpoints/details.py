@@ -6,14 +6,13 @@ JSON; works while the run is being written. Does not know who shows them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
 
-from drpo.checkpoints.facts import bodies, calls_of, paid, path_value
-from drpo.checkpoints.rows import dumps, query_of
+from drpo.checkpoints.facts import bodies, calls_of, ensure_met, paid, path_value
+from drpo.checkpoints.rows import dumps, hashes_of, query_of, value_of
 from drpo.graph.values import CANDIDATES_PER_SEARCH
 
 _SHOWN_OF_CALL = (
@@ -38,6 +37,7 @@ class Details:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        ensure_met(db, "candidate", "rewrite", "selection", "sample", "verdict")
         self._calls = calls_of(db)
 
     def block(self, candidates: Sequence[int]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Details:
         number, parent = row["id"], row["parent"]
         samples = [self._sample(each, texts) for each in self._samples(number)]
         wrote = self._rewritten(parent, row["item"])
-        above = [each["prompts"] for each in self._of("id", [parent])]
+        above = list(self._of("id", [parent]))
         return {
             "candidate": number,
             "level": row["level"],
@@ -74,7 +74,7 @@ class Details:
             "path_count": row["path_count"],
             "beam_rank": row["beam_rank"],
             "author": wrote.get("author") if wrote else None,
-            "prompts": texts.named(row["prompts"]),
+            "prompts": texts.named(row),
             "before": texts.named(above[0]) if above else None,
             "decisions": self._decisions(number),
             "samples": samples,
@@ -90,9 +90,9 @@ class Details:
             "answer": texts.place(row["text"]),
             "failure": row["failure"],
             "judged": judged,
-            "scores": json.loads(row["scores"]) if judged else [],
+            "scores": value_of(row, "scores") if judged else [],
             "unscored": row["unscored"],
-            "notes": json.loads(row["notes"]) if judged else [],
+            "notes": value_of(row, "notes") if judged else [],
             "reward": row["reward"],
         }
 
@@ -138,14 +138,14 @@ class Details:
             "select number, seconds, problem from attempt where call = ? order by number",
             [row["key"]],
         )
+        # A file of an older version knows none.
+        thinking = value_of(row, "thinking") if "thinking" in row else ()
         return {name: row.get(name) for name in _SHOWN_OF_CALL} | {
-            "messages": [[role, texts.place(text)] for role, text in json.loads(row["messages"])],
-            "replies": [texts.place(text) for text in json.loads(row["texts"])],
-            "thinking": [
-                texts.place(text) for text in json.loads(row.get("thinking") or "[]") if text
-            ],
-            "finish_reasons": json.loads(row["finish_reasons"]),
-            "parameters": json.loads(row["parameters"]),
+            "messages": [[role, texts.place(text)] for role, text in value_of(row, "messages")],
+            "replies": [texts.place(text) for text in value_of(row, "texts")],
+            "thinking": [texts.place(text) for text in thinking if text],
+            "finish_reasons": value_of(row, "finish_reasons"),
+            "parameters": value_of(row, "parameters"),
             "attempts": list(attempts),
         }
 
@@ -169,8 +169,8 @@ class _Texts:
     def place(self, sha256: str) -> int:
         return self._places.setdefault(sha256, len(self._places))
 
-    def named(self, prompts: str) -> dict[str, int]:
-        return {name: self.place(text) for name, text in json.loads(prompts).items()}
+    def named(self, row: Mapping[str, Any]) -> dict[str, int]:
+        return {name: self.place(text) for name, text in hashes_of(row).items()}
 
     def bodies(self) -> list[str]:
         found = bodies(self._db, self._places)
@@ -188,9 +188,9 @@ def _query(row: Mapping[str, Any], selection: Mapping[str, Any] | None) -> dict[
         "answer": query.answer,
         "selection": selection
         and {
-            "aspects": json.loads(selection["aspects"]),
+            "aspects": value_of(selection, "aspects"),
             "reason": selection["reason"],
-            "notes": json.loads(selection["notes"]),
+            "notes": value_of(selection, "notes"),
             "call": selection["call"],
         },
     }
@@ -198,6 +198,7 @@ def _query(row: Mapping[str, Any], selection: Mapping[str, Any] | None) -> dict[
 
 def branches(db: Database) -> dict[str, Any]:
     """Every candidate of all searches in creation order, column by column; None where unknown."""
+    ensure_met(db, "candidate")
     rows = list(db.query("select * from candidate order by id"))
     acts: dict[int, set[str]] = {}
     for row in db.query("select candidate, action from decision where item = -1"):
@@ -247,7 +248,7 @@ def levels(db: Database) -> list[dict[str, Any]]:
 def prompt_texts(db: Database) -> Iterator[tuple[int, list[str]]]:
     """Every candidate with the texts of its prompts, in creation order."""
     rows = [
-        (row["id"], list(json.loads(row["prompts"]).values()))
+        (row["id"], list(hashes_of(row).values()))
         for row in db.query("select id, prompts from candidate order by id")
     ]
     texts = bodies(db, {each for _, mine in rows for each in mine})

@@ -5,8 +5,8 @@ Reads only. Knows the tables, and not what a search makes of them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,40 +16,32 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import ValidationError
 from sqlite_utils import Database
 
+from drpo.checkpoints.facts import unmet
 from drpo.checkpoints.rows import (
-    SEE_DOCTOR,
     UNREADABLE,
-    query_of,
-    selection_of,
+    Damaged,
+    flaws_of,
+    hashes_of,
+    loads,
+    said_of,
+    see_doctor,
     sha256,
-    verdict_of,
+    value_of,
 )
 from drpo.checkpoints.runs import is_file, is_owned, reading
 from drpo.conf.older import up_to_date
 from drpo.conf.schema import Settings
-from drpo.graph.errors import BadInput, RunFailed
+from drpo.graph.errors import BadInput, RunFailed, problem_of
 
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "9p", "fuse.sshfs", "lustre"})
 """File systems on which SQLite's locks are not to be relied on."""
 MOST_NAMED = 5
 TABLES = (
     *("run", "query", "call", "attempt", "selection", "candidate", "rewrite", "sample"),
-    *("verdict", "decision", "text", "left_out", "example", "embedding"),
+    *("verdict", "decision", "text", "left_out", "search", "example", "embedding", "arm"),
+    *("reading", "finding"),
 )
-OBJECTS = ("settings", "fingerprint", "start", "estimate", "prompts", "parameters")
-"""Columns that hold a JSON object; the others hold lists."""
-JSON_COLUMNS = {
-    "run": ("settings", "fingerprint", "start", "estimate"),
-    "query": ("messages", "tags"),
-    "selection": ("aspects", "notes"),
-    "candidate": ("prompts",),
-    "rewrite": ("prompts",),
-    "verdict": ("scores", "notes"),
-    "call": ("parameters", "messages", "texts", "finish_reasons", "thinking"),
-}
 WAL_HEADER = 32
-NO_VECTOR = "length(vector) = 0 or length(vector) % 4"
-"""Of numbers of four bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +71,11 @@ Problems = tuple[list[str], str]
 def _looked(path: Path, what: str, look: Callable[[Database], Problems]) -> Finding:
     try:
         with reading(path) as db:
+            # Damage is looked for, and no reason to stop.
+            db.conn.row_factory = None
             return _told(what, look(db))
     except (BadInput, RunFailed) as error:
-        return Finding(what, str(error).removesuffix(SEE_DOCTOR), ok=False)
+        return Finding(what, str(error).removesuffix(see_doctor(path)), ok=False)
 
 
 def _told(what: str, looked: Problems) -> Finding:
@@ -95,9 +89,9 @@ def _told(what: str, looked: Problems) -> Finding:
 def _opened(path: Path) -> Finding:
     try:
         with reading(path) as db:
-            row = next(db["run"].rows)
+            row = next(db.query("select id, drpo_version from run"))
     except (BadInput, RunFailed) as error:
-        said = str(error).removesuffix(SEE_DOCTOR)
+        said = str(error).removesuffix(see_doctor(path))
         return Finding("file", f"{said}; a copy of it, if there is one, is the way back", ok=False)
     return Finding("file", f"run {row['id']}, made by drpo {row['drpo_version']}")
 
@@ -108,31 +102,17 @@ def _integrity(db: Database) -> Problems:
 
 
 def _references(db: Database) -> Problems:
-    rows = db.execute("pragma foreign_key_check").fetchall()
-    lost = [f"{table} row {row} has no {parent}" for table, row, parent, _ in rows]
-    circles = db.query("select id, parent from candidate where parent >= id")
-    lost += [f"candidate {row['id']} cannot come from {row['parent']}" for row in circles]
-    return lost, "all rows meet"
+    return list(unmet(db, TABLES)), "all rows meet"
 
 
 def _values(db: Database) -> Problems:
-    """Every text that has to be UTF-8 or JSON, and the settings."""
+    """Every value against what its column holds, and the settings."""
     problems = _not_utf8(db)
-    if problems:
-        return problems, ""
-    for table, columns in JSON_COLUMNS.items():
-        # A file of an older version lacks some.
-        for column in (each for each in columns if each in db[table].columns_dict):
-            kind = "object" if column in OBJECTS else "array"
-            sound = f"iif(json_valid({column}), json_type({column}) = '{kind}', 0)"
-            count = db[table].count_where(f"{column} is not null and not {sound}")
-            problems += [f"{count} rows of {table} have a broken {column}"] if count else []
-    if "embedding" in db.table_names():
-        count = db["embedding"].count_where(f"typeof(vector) != 'blob' or {NO_VECTOR}")
-        problems += [f"{count} rows of embedding have a broken vector"] if count else []
+    if not problems:
+        for table in (each for each in TABLES if each in db.table_names()):
+            problems += [f"{table}: {flaw}" for row in db[table].rows for flaw in flaws_of(row)]
     if not problems:
         problems = _settings(db)
-        _read_back(db)
     return problems, "every value can be read"
 
 
@@ -159,27 +139,15 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def _read_back(db: Database) -> None:
-    """Raises one of UNREADABLE where a search could not."""
-    for row in db["query"].rows:
-        query_of(row)
-    for row in db["selection"].rows:
-        selection_of(row["aspects"], row["reason"], row["notes"])
-    for row in db["verdict"].rows:
-        verdict_of(row["scores"], row["unscored"], row["notes"])
-
-
 def _settings(db: Database) -> list[str]:
     [row] = db.query("select settings from run")
     try:
-        Settings.model_validate(up_to_date(json.loads(row["settings"])))
+        Settings.model_validate(up_to_date(loads(row["settings"])))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
         why = "they are damaged, or another version of drpo made them"
-        return [f"settings: {place}: {first['msg']}: {why}"]
+        return [f"settings: {problem_of(error)}: {why}"]
     except UNREADABLE as error:
-        return [f"the settings are damaged: {type(error).__name__}: {error}"]
+        return [f"the settings are damaged: {said_of(error)}"]
     return []
 
 
@@ -199,15 +167,18 @@ def _texts(db: Database) -> Problems:
 
 
 def _named(db: Database) -> Iterator[str]:
-    for table in ("candidate", "rewrite"):
-        for row in db.query(f"select prompts from {table} where prompts is not null"):
-            yield from json.loads(row["prompts"]).values()
+    """Hashes that rows refer to, as far as they can be read: `values` names the others."""
     for row in db.query("select text from sample"):
         yield row["text"]
+    for table in ("candidate", "rewrite"):
+        for row in db.query(f"select prompts from {table} where prompts is not null"):
+            with suppress(Damaged):
+                yield from hashes_of(row).values()
     for row in db["call"].rows:
-        yield from (name for _, name in json.loads(row["messages"]))
-        yield from json.loads(row["texts"])
-        yield from json.loads(row.get("thinking", "[]"))
+        for column in (each for each in ("messages", "texts", "thinking") if each in row):
+            with suppress(Damaged):
+                said = value_of(row, column)
+                yield from (name for _, name in said) if column == "messages" else said
 
 
 def _checkpoints(db: Database) -> Problems:

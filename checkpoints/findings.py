@@ -5,13 +5,13 @@ Plain dicts, ready for JSON; a file of an older version has none of it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from sqlite_utils import Database
 
-from drpo.checkpoints.facts import prompts_of
+from drpo.checkpoints.facts import ensure_met, prompts_of
+from drpo.checkpoints.rows import finding_of
 from drpo.graph.values import ROOT
 
 
@@ -19,6 +19,7 @@ def examples(db: Database) -> list[dict[str, Any]]:
     """In order; with the reward of the search that optimized it, and of where that began."""
     if "example" not in db.table_names():
         return []
+    ensure_met(db, "example")
     return list(
         db.query(
             "select asked.body as query, said.body as answer, best.reward, root.reward as before"
@@ -36,6 +37,7 @@ def deployed(db: Database) -> dict[str, Any] | None:
 
     The challenger, too, as long as it is not tested: then `real` is None.
     """
+    ensure_met(db, "finding")
     told = findings(db)
     found = told.get("confirm", told.get("select"))
     if found is None:
@@ -43,10 +45,10 @@ def deployed(db: Database) -> dict[str, Any] | None:
     real = found.get("real")
     stays = real is False
     candidate = ROOT if stays else found["challenger"]
-    [row] = db.query("select prompts from candidate where id = ?", [candidate])
+    [row] = db.query("select id, prompts from candidate where id = ?", [candidate])
     return {
         "candidate": candidate,
-        "prompts": prompts_of(db, row["prompts"]),
+        "prompts": prompts_of(db, row),
         "with_examples": found["with_examples"] and not stays,
         "real": real,
     }
@@ -57,4 +59,4 @@ def findings(db: Database) -> dict[str, Any]:
     rows: Iterable[dict[str, Any]] = ()
     if "finding" in db.table_names():
         rows = db.query("select name, body from finding")
-    return {row["name"]: json.loads(row["body"]) for row in rows}
+    return {row["name"]: finding_of(row) for row in rows}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from drpo.checkpoints.rows import UNREADABLE, dumps, now, sha256
+from drpo.checkpoints.rows import Damaged, dumps, now, sha256, value_of
+from drpo.checkpoints.shapes import flaw_of
 from drpo.checkpoints.store import RunStore, add_text
 from drpo.graph.requests import Outcome, Reply
 from drpo.graph.values import Role
@@ -20,7 +20,7 @@ _COLUMNS = (
 _MARKS = ", ".join("?" * len(_COLUMNS.split(",")))
 _ADD_CALL = f"insert or ignore into call ({_COLUMNS}) values ({_MARKS})"
 _TAKE_OVER = f"insert or ignore into call ({_COLUMNS}, inherited) values ({_MARKS}, 1)"
-_FIND = "select texts, finish_reasons, completion_tokens, outcome from call where key = ?"
+_FIND = "select key, texts, finish_reasons, completion_tokens, outcome from call where key = ?"
 
 
 class SqliteLedger:
@@ -59,38 +59,41 @@ class SqliteLedger:
         """The raw reply recorded under `key`, and how the call ended."""
         if self._keys is None:
             self._keys = {known for (known,) in await self._store.read("select key from call")}
-        rows = await self._store.read(_FIND, (key,)) if key in self._keys else []
+        rows = await self._store.rows(_FIND, (key,)) if key in self._keys else []
         if not rows and await self._take_over(key):
             self._keys.add(key)
-            rows = await self._store.read(_FIND, (key,))
+            rows = await self._store.rows(_FIND, (key,))
         if not rows:
             return None
-        [(texts, reasons, tokens, outcome)] = rows
+        [found] = rows
         with self._store.decoding():
-            hashes = json.loads(texts)
+            hashes, reasons = value_of(found, "texts"), value_of(found, "finish_reasons")
             bodies = await self._store.texts(sorted(set(hashes)))
             said = tuple(bodies[each] for each in hashes)
-            return Reply(said, tuple(json.loads(reasons)), tokens), outcome
+            return Reply(said, tuple(reasons), found["completion_tokens"]), found["outcome"]
 
     async def _take_over(self, key: str) -> bool:
         """The row and the texts of the run that `ledger.reuse` names, as inherited.
 
         What is damaged there is not taken, and asked again.
         """
-        rows = await self._store.read_reused("select * from call where key = ?", (key,))
+        rows = await self._store.reused_rows("select * from call where key = ?", (key,))
         if not rows:
             return False
         # A file of an older version knows no outcomes and no thinking.
-        found = {"outcome": "ok", "thinking": "[]"} | dict(rows[0])
+        found = {"outcome": "ok", "thinking": "[]"} | rows[0]
+        row = [found.get(name) for name in _COLUMNS.split(", ")]
         try:
-            row = [found[name] for name in _COLUMNS.split(", ")]
-            told = [json.loads(found[name]) for name in ("texts", "thinking")]
-            asked = {name for _, name in json.loads(found["messages"])}
-        except UNREADABLE:
+            named = [value_of(found, name) for name in ("texts", "thinking")]
+            asked = {name for _, name in value_of(found, "messages")}
+            value_of(found, "finish_reasons")
+        except Damaged:
             return False
-        hashes = sorted(asked | {*told[0], *told[1]})
+        if any(map(flaw_of, _COLUMNS.split(", "), row)):
+            return False
+        hashes = sorted(asked.union(*named))
         marks = ", ".join("?" * len(hashes))
-        bodies = await self._store.read_reused(
+        bodies = await self._store.reused_rows(
             f"select body from text where sha256 in ({marks})", hashes
         )
         texts = [each["body"] for each in bodies]

@@ -5,14 +5,21 @@ Reads by key alone, so that a long run takes no longer than a short one with the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlite_utils import Database
 
 from drpo.checkpoints.facts import line_of
-from drpo.checkpoints.rows import dumps, query_of, selection_of, verdict_of
+from drpo.checkpoints.rows import (
+    Damaged,
+    dumps,
+    hashes_of,
+    query_of,
+    selection_of,
+    value_of,
+    verdict_of,
+)
 from drpo.graph.errors import BadInput
 from drpo.graph.values import CANDIDATES_PER_SEARCH, Query, Verdict, folded
 
@@ -58,7 +65,7 @@ def line(db: Database, candidate: int) -> list[Step]:
             row["id"],
             row["level"],
             row["parent"],
-            dict(json.loads(row["prompts"])),
+            hashes_of(row),
             authors.get((row["parent"], row["item"])),
         )
         for row in steps
@@ -80,23 +87,25 @@ def _authors(db: Database, parents: Sequence[int]) -> dict[tuple[int, int], str]
 
 def judgements(db: Database, candidates: Sequence[int]) -> Iterator[Judgement]:
     """Of these candidates, each in the order in which its rewriter is shown them."""
-    rows = db.execute(
+    rows = db.query(
         "select candidate, query, sample, scores, unscored, notes from json_each(?)"
         " join verdict on candidate = json_each.value order by candidate, query, sample",
         [dumps(list(candidates))],
     )
-    for candidate, query, sample, scores, unscored, notes in rows:
-        yield Judgement(candidate, query, sample, verdict_of(scores, unscored, notes))
+    for row in rows:
+        yield Judgement(row["candidate"], row["query"], row["sample"], verdict_of(row))
 
 
 def answer(db: Database, candidate: int, query: int, sample: int) -> str:
     """The text of one sample."""
-    [row] = db.query(
+    rows = db.query(
         "select body from sample join text on sha256 = text"
         " where candidate = ? and query = ? and sample = ?",
         [candidate, query, sample],
     )
-    return str(row["body"])
+    for row in rows:
+        return str(row["body"])
+    raise Damaged(f"the answer of candidate {candidate} to query {query} is missing")
 
 
 def queries(db: Database, ordinals: Sequence[int]) -> dict[int, Query]:
@@ -105,7 +114,10 @@ def queries(db: Database, ordinals: Sequence[int]) -> dict[int, Query]:
         "select query.* from json_each(?) join query on ordinal = json_each.value",
         [dumps(list(ordinals))],
     )
-    return {row["ordinal"]: query_of(row) for row in rows}
+    found = {row["ordinal"]: query_of(row) for row in rows}
+    for lost in set(ordinals) - found.keys():
+        raise Damaged(f"there is no query {lost}, which was answered")
+    return found
 
 
 def definitions(db: Database, ordinals: Sequence[int]) -> dict[tuple[int, str], str]:
@@ -114,15 +126,15 @@ def definitions(db: Database, ordinals: Sequence[int]) -> dict[tuple[int, str], 
     A selection without one has the pool's.
     """
     [run] = db.query("select settings from run")
-    pool = json.loads(run["settings"]).get("rewards", {}).get("aspects", {})
-    known = {folded(name): str(text) for name, text in pool.items()}
+    pool = value_of(run, "settings").get("rewards", {}).get("aspects", {})
+    known = {folded(name): text for name, text in pool.items()}
     rows = db.query(
         "select selection.* from json_each(?) join selection on query = json_each.value",
         [dumps(list(ordinals))],
     )
     found: dict[tuple[int, str], str] = {}
     for row in rows:
-        for each in selection_of(row["aspects"], row["reason"], row["notes"]).aspects:
+        for each in selection_of(row).aspects:
             name = folded(each.name)
             found[row["query"], name] = each.definition or known.get(name, "")
     return found

@@ -6,17 +6,24 @@ Plain dicts, ready for JSON. Works while the run is being written.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
-from drpo.checkpoints.facts import calls_of, line_of, paid, path_value, prompts_of
+from drpo.checkpoints.facts import (
+    bodies,
+    calls_of,
+    ensure_met,
+    line_of,
+    paid,
+    path_value,
+    prompts_of,
+)
 from drpo.checkpoints.findings import deployed, examples, findings
-from drpo.checkpoints.rows import dumps, selection_of
+from drpo.checkpoints.rows import dumps, hashes_of, value_of
 from drpo.checkpoints.runs import is_owned, reading
 from drpo.graph.errors import BadInput
 from drpo.graph.values import CANDIDATES_PER_SEARCH, ROLES, ROOT
@@ -24,7 +31,7 @@ from drpo.graph.values import CANDIDATES_PER_SEARCH, ROLES, ROOT
 KILLED = "the process ended without a word"
 FAILURES = "too many failures"
 _CALLS = "select key, role, model, prompt_tokens, completion_tokens, cost_usd, seconds from call"
-_SCORED = {"aspect", "value", "rationale", "unscored"}
+_Prompts = Mapping[str, Mapping[str, str]]
 UNDER_REVIEW = "a level is finished and waits for its review"
 
 
@@ -80,7 +87,7 @@ def summary_of(db: Database, path: Path, *, with_tree: bool = False) -> dict[str
     """As `summary`, for who reads more of the file `path`: all of it is of one moment."""
     row = next(db.query("select * from run"))
     state, reason = status_of(db, path)
-    settings = json.loads(row["settings"])
+    settings = value_of(row, "settings")
     told = {
         "run_id": row["id"],
         "parent": row.get("parent"),
@@ -121,6 +128,7 @@ def tree(path: Path) -> list[dict[str, Any]]:
 
 def tree_of(db: Database) -> list[dict[str, Any]]:
     """As `tree`, of a file that is being read."""
+    ensure_met(db, "candidate")
     actions, texts = _actions(db), _prompt_texts(db)
     return [_node(row, actions, texts) for row in _candidates(db)]
 
@@ -136,6 +144,7 @@ def trace(path: Path) -> list[dict[str, Any]]:
 
 def trace_of(db: Database) -> list[dict[str, Any]]:
     """As `trace`, of a file that is being read."""
+    ensure_met(db, "candidate", "rewrite", "selection", "sample", "verdict")
     texts, actions = _prompt_texts(db), _actions(db)
     selections, verdicts = _selections(db), _verdicts(db)
     calls = {row["key"]: row for row in db.query(_CALLS)}
@@ -185,7 +194,7 @@ def status_of(db: Database, path: Path) -> tuple[str, str | None]:
 
 def _world(row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The simulated world a run lived in, with the hash of its parameters; None without one."""
-    made_of = json.loads(row["fingerprint"]).get("sandbox world")
+    made_of = value_of(row, "fingerprint").get("sandbox world")
     return settings["sandbox"] | {"sha256": made_of["world.toml"]} if made_of else None
 
 
@@ -210,7 +219,7 @@ def best(db: Database) -> dict[str, Any] | None:
     return {
         "candidate": row["id"],
         "level": row["level"],
-        "prompts": prompts_of(db, row["prompts"]),
+        "prompts": prompts_of(db, row),
         "path_value": path_value(row),
         "path": [
             {
@@ -303,8 +312,7 @@ def _left_out(db: Database) -> dict[str, list[str]]:
 
 def _estimate(row: Mapping[str, Any]) -> dict[str, Any] | None:
     """As it was when the run was made; older runs have none, or not even the column."""
-    told = row.get("estimate")
-    return None if told is None else dict(json.loads(told))
+    return None if row.get("estimate") is None else dict(value_of(row, "estimate"))
 
 
 def _level(db: Database) -> int:
@@ -327,14 +335,14 @@ def _candidates(db: Database) -> Iterable[dict[str, Any]]:
 
 
 def _node(
-    row: Mapping[str, Any], actions: Mapping[int, list[str]], texts: Mapping[str, str]
+    row: Mapping[str, Any], actions: Mapping[int, list[str]], texts: _Prompts
 ) -> dict[str, Any]:
     return {
         "candidate": row["id"],
         "level": row["level"],
         "parent": row["parent"],
         "origin": row["origin"],
-        "prompts": _prompts(row, texts),
+        "prompts": texts[row["prompts"]],
         "reward": row["reward"],
         "path_value": path_value(row),
         "beam_rank": row["beam_rank"],
@@ -342,24 +350,21 @@ def _node(
     }
 
 
-def _prompts(row: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]:
-    return {name: texts[text] for name, text in _named(row["prompts"])}
-
-
-@lru_cache(maxsize=65_536)
-def _named(prompts: str) -> Sequence[tuple[str, str]]:
-    # A candidate has those of a rewrite, and a skip those of its parent.
-    return tuple(json.loads(prompts).items())
-
-
-def _prompt_texts(db: Database) -> dict[str, str]:
-    """Every text that is a prompt, of candidates and of rewrites."""
-    rows = db.query(
-        "select distinct sha256, body from (select prompts from candidate union"
-        " select prompts from rewrite where prompts is not null), json_each(prompts)"
-        " join text on sha256 = json_each.value"
+def _prompt_texts(db: Database) -> dict[str, dict[str, str]]:
+    """The prompts of candidates and of rewrites, by what their column says."""
+    named: dict[str, dict[str, str]] = {}
+    rows = chain(
+        db.query("select id, prompts from candidate"),
+        db.query("select parent, item, prompts from rewrite where prompts is not null"),
     )
-    return {row["sha256"]: row["body"] for row in rows}
+    for row in rows:
+        # A candidate has those of a rewrite, and a skip those of its parent.
+        if row["prompts"] not in named:
+            named[row["prompts"]] = hashes_of(row)
+    texts = bodies(db, {text for each in named.values() for text in each.values()})
+    return {
+        said: {name: texts[text] for name, text in each.items()} for said, each in named.items()
+    }
 
 
 def _actions(db: Database) -> dict[int, list[str]]:
@@ -372,7 +377,7 @@ def _actions(db: Database) -> dict[int, list[str]]:
     return actions
 
 
-def _rewrites(db: Database, texts: Mapping[str, str]) -> dict[int, list[dict[str, Any]]]:
+def _rewrites(db: Database, texts: _Prompts) -> dict[int, list[dict[str, Any]]]:
     """What the rewriter made of each candidate, and what became of it."""
     # One query for all: nothing indexes `candidate.parent`, and it would be asked for by each.
     children = {(row["parent"], row["item"]): row["id"] for row in _candidates(db)}
@@ -387,7 +392,7 @@ def _rewrites(db: Database, texts: Mapping[str, str]) -> dict[int, list[dict[str
         found.setdefault(row["parent"], []).append(
             {
                 "item": row["item"],
-                "prompts": _prompts(row, texts) if row["prompts"] else None,
+                "prompts": texts[row["prompts"]] if row["prompts"] else None,
                 "candidate": children.get(place),
                 "refused": action,
                 "reason": reason,
@@ -402,9 +407,7 @@ def _selections(db: Database) -> dict[str, dict[str, Any]]:
         "select query.id as query, aspects, reason, notes, call from selection"
         " join query on query.ordinal = selection.query"
     ):
-        # Raises where a damaged one could not be shown.
-        selection_of(row["aspects"], row["reason"], row["notes"])
-        parsed = {name: json.loads(row[name]) for name in ("aspects", "notes")}
+        parsed = {name: value_of(row, name) for name in ("aspects", "notes")}
         selections[row["query"]] = row | parsed
     return selections
 
@@ -418,10 +421,7 @@ def _verdicts(db: Database) -> dict[int, list[dict[str, Any]]]:
         " join query on query.ordinal = sample.query join text on sha256 = sample.text"
         " order by sample.candidate, sample.query"
     ):
-        parsed = {"scores": json.loads(row["scores"]), "notes": json.loads(row["notes"])}
-        # Raises where a damaged one could not be shown.
-        if not all(each.keys() >= _SCORED for each in parsed["scores"]):
-            raise ValueError("a score without its aspect or value")
+        parsed = {name: value_of(row, name) for name in ("scores", "notes")}
         verdicts.setdefault(row.pop("candidate"), []).append(row | parsed)
     return verdicts
 

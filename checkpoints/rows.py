@@ -4,16 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+import re
+import shlex
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Self, get_args, get_type_hints
 
+from drpo.checkpoints.shapes import FINDINGS, JSON, SURE, SURELY_PLAIN, Shape, an_object, flaw_of
 from drpo.graph.values import Aspect, Example, Message, Query, Score, Selection, Verdict
 
-UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """What rows raise that are not what was stored: no JSON, no UTF-8, another shape."""
-SEE_DOCTOR = "; see `drpo doctor`"
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""How JSON writes half a character; a whole one outside the first 65,536 has two of them."""
+_ROLES = get_args(get_type_hints(Message)["role"])
+_PLACE = {
+    "name": "finding",
+    "key": "call",
+    **{name: name for name in ("candidate", "query", "sample", "parent", "item", "number")},
+}
+"""Columns that say which row it is, beside its id, and how they are called then."""
+
+
+class Damaged(ValueError):
+    """A value of a run's file is not what was stored; one line that names it."""
+
+
+def damaged(what: str, row: Mapping[str, Any], said: object) -> Damaged:
+    """What to raise for something of a row."""
+    id_ = row.get("ordinal", row.get("id"))
+    kind = "query" if "ordinal" in row else "candidate" if isinstance(id_, int) else "id"
+    places = {kind: id_} | {word: row[name] for name, word in _PLACE.items() if name in row}
+    named = (f"{name} {id_}"[:40] for name, id_ in places.items() if id_ is not None)
+    place = ", ".join(named)
+    return Damaged(f"{what} of {place}: {said}" if place else f"{what}: {said}")
 
 
 def sha256(text: str) -> str:
@@ -24,6 +52,92 @@ def sha256(text: str) -> str:
 def dumps(value: object) -> str:
     """Compact JSON; raises ValueError for NaN and infinities."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def said_of(error: Exception) -> str:
+    """What one of UNREADABLE says of its row."""
+    return str(error) if isinstance(error, Damaged) else f"{type(error).__name__}: {error}"
+
+
+def see_doctor(run: str | Path = "RUN") -> str:
+    """The end of what is said of a damaged run: where to look."""
+    return f"; see `drpo doctor {shlex.quote(str(run))}`"
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(said: str) -> float:
+    value = float(said)
+    if not math.isfinite(value):
+        raise ValueError(f"{said[:40]} is too large a number")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
+
+
+def loads(text: str) -> Any:
+    """JSON as `dumps` writes it. Raises ValueError for anything else: NaN, half a character."""
+    value = _DECODER.decode(text)
+    if _HALF.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("half a character stands alone") from None
+    return value
+
+
+class SoundRow(sqlite3.Row):
+    """A row, every value of which is one that its column holds."""
+
+    def __new__(cls, cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> Self:
+        """As SQLite gives it. Raises Damaged."""
+        row = super().__new__(cls, cursor, values)
+        for name, value in zip(row.keys(), values, strict=True):
+            # Here and not in `flaw_of`: a run has a million values.
+            if type(value) in SURE.get(name, SURELY_PLAIN):
+                continue
+            wrong = flaw_of(name, value)
+            if wrong is not None:
+                raise damaged(name, dict(row), "it is missing" if value is None else wrong)
+        return row
+
+
+def flaws_of(row: Mapping[str, Any]) -> Iterator[str]:
+    """All that is wrong with a row, each in a line that names it."""
+    for name, value in row.items():
+        wrong = flaw_of(name, value)
+        try:
+            if wrong is not None:
+                raise damaged(name, row, wrong)
+            if name == "messages" and "ordinal" in row:
+                query_of(row)
+            elif name in JSON and value is not None:
+                value_of(row, name)
+            elif name == "body" and "name" in row:
+                finding_of(row)
+        except Damaged as error:
+            yield str(error)
+
+
+def value_of(row: Mapping[str, Any], column: str, shape: Shape | None = None) -> Any:
+    """What the JSON of a column says, in the shape that its name has by default. Raises Damaged."""
+    try:
+        value = loads(row[column])
+    except UNREADABLE as error:
+        raise damaged(column, row, f"it cannot be read: {error}") from None
+    wrong = (shape or JSON[column])(value)
+    if wrong is not None:
+        raise damaged(column, row, wrong)
+    return value
+
+
+def hashes_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """The column `prompts`: hashes of texts, by name."""
+    named: dict[str, str] = value_of(row, "prompts")
+    return named
 
 
 def now() -> str:
@@ -40,8 +154,10 @@ def query_row(query: Query) -> tuple[int, str, str, str, str | None, str | None,
 
 def query_of(row: Mapping[str, Any]) -> Query:
     """Back from its row; a file of an older version knows less until it is resumed."""
-    turns = tuple(Message(role, content) for role, content in json.loads(row["messages"]))
-    tags = tuple(json.loads(row["tags"]))
+    turns = tuple(Message(role, content) for role, content in value_of(row, "messages"))
+    if not turns or not all(turn.role in _ROLES for turn in turns):
+        raise damaged("messages", row, f"a turn is of one of {', '.join(_ROLES)}")
+    tags = tuple(value_of(row, "tags"))
     return Query(
         row["ordinal"],
         row["id"],
@@ -70,10 +186,10 @@ def example_rows(
     return texts, rows
 
 
-def selection_of(aspects: str, reason: str, notes: str) -> Selection:
-    """Back from its columns."""
-    named = tuple(Aspect(**aspect) for aspect in json.loads(aspects))
-    return Selection(named, reason, tuple(json.loads(notes)))
+def selection_of(row: Mapping[str, Any]) -> Selection:
+    """Back from its row."""
+    named = tuple(Aspect(**aspect) for aspect in value_of(row, "aspects"))
+    return Selection(named, row["reason"], tuple(value_of(row, "notes")))
 
 
 def scores_json(verdict: Verdict) -> str:
@@ -84,7 +200,13 @@ def scores_json(verdict: Verdict) -> str:
     return dumps(given)
 
 
-def verdict_of(scores: str, unscored: str | None, notes: str) -> Verdict:
-    """Back from its columns."""
-    read = tuple(Score(**score) for score in json.loads(scores))
-    return Verdict(read, unscored, tuple(json.loads(notes)))
+def finding_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row of the table `finding` says."""
+    found: dict[str, Any] = value_of(row, "body", FINDINGS.get(row["name"], an_object))
+    return found
+
+
+def verdict_of(row: Mapping[str, Any]) -> Verdict:
+    """Back from its row."""
+    read = tuple(Score(**score) for score in value_of(row, "scores"))
+    return Verdict(read, row["unscored"], tuple(value_of(row, "notes")))

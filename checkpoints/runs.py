@@ -6,7 +6,6 @@ can start again from its stored settings.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sqlite3
@@ -21,15 +20,19 @@ from typing import Any
 from filelock import FileLock, Timeout
 from sqlite_utils import Database
 
+from drpo.checkpoints.facts import ensure_met
 from drpo.checkpoints.rows import (
     EXAMPLES,
-    SEE_DOCTOR,
     UNREADABLE,
+    SoundRow,
     dumps,
     example_rows,
     now,
     query_of,
     query_row,
+    said_of,
+    see_doctor,
+    value_of,
 )
 from drpo.checkpoints.schema import migrations
 from drpo.graph.errors import BadInput, RunFailed, RunOwned
@@ -139,9 +142,9 @@ def load_run(path: Path) -> StoredRun:
             row["id"],
             path,
             row["settings"],
-            dict(json.loads(row["fingerprint"])),
+            value_of(row, "fingerprint"),
             queries,
-            start and json.loads(start),
+            start and value_of(row, "start"),
             examples,
             row.get("kind", "search"),
         )
@@ -150,6 +153,7 @@ def load_run(path: Path) -> StoredRun:
 def stored_examples(db: Database) -> Iterator[Example]:
     """Of a run, in order; a file of an older version has none."""
     if "example" in db.table_names():
+        ensure_met(db, "example")
         for row in db.query(EXAMPLES):
             yield Example(row["query"], row["answer"])
 
@@ -323,18 +327,18 @@ def reading(path: Path) -> Iterator[Database]:
         with open_database(
             sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         ) as db:
+            db.conn.row_factory = SoundRow
             # One view of the file, however far its run goes on meanwhile.
             db.conn.execute("begin")
             if "run" not in db.table_names() or not db["run"].count:
                 raise BadInput(f"{str(path)!r} is no run of drpo")
             yield db
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
         if is_busy(error):
             raise RunFailed(f"cannot read {path}: {error} by another program") from None
-        raise BadInput(f"cannot read {str(path)!r}: {error}{SEE_DOCTOR}") from error
+        raise BadInput(f"cannot read {str(path)!r}: {error}{see_doctor(path)}") from error
     except UNREADABLE as error:
-        said = f"{type(error).__name__}: {error}"
-        raise BadInput(f"{str(path)!r} is damaged: {said}{SEE_DOCTOR}") from error
+        raise BadInput(f"{str(path)!r} is damaged: {said_of(error)}{see_doctor(path)}") from error
 
 
 def is_busy(error: sqlite3.Error) -> bool:

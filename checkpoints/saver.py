@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from drpo.checkpoints.rows import SEE_DOCTOR, UNREADABLE
+from drpo.checkpoints.rows import UNREADABLE, see_doctor
 from drpo.graph.errors import RunFailed
 
 
@@ -44,7 +44,7 @@ class RunSaver(AsyncSqliteSaver):
         try:
             return await super().aget_tuple(config)
         except (sqlite3.Error, NotImplementedError, *UNREADABLE) as error:
-            raise RunFailed(f"a checkpoint cannot be read: {error}{SEE_DOCTOR}") from error
+            raise RunFailed(f"a checkpoint cannot be read: {error}{see_doctor()}") from error
 
     async def aput(
         self,

@@ -6,14 +6,13 @@ other ways to answer. Works on a file of any version, also while it is being wri
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlite_utils import Database
 
-from drpo.checkpoints.facts import prompts_of
-from drpo.checkpoints.rows import dumps, query_of
+from drpo.checkpoints.facts import ensure_met, prompts_of
+from drpo.checkpoints.rows import dumps, hashes_of, query_of, value_of
 from drpo.graph.values import CANDIDATES_PER_SEARCH, Query, folded
 
 
@@ -55,28 +54,28 @@ class Node(NamedTuple):
 
 def judged(db: Database) -> list[Judged]:
     """Every verdict, by candidate, query and sample."""
+    ensure_met(db, "verdict")
     rows = db.query(
         "select candidate, query, scores, unscored, reward from verdict where candidate < ?"
         " order by candidate, query, sample",
         [CANDIDATES_PER_SEARCH],
     )
-    return [_judged(**row) for row in rows]
+    return [_judged(row) for row in rows]
 
 
-def _judged(
-    candidate: int, query: int, scores: str, unscored: str | None, reward: float | None
-) -> Judged:
+def _judged(row: Mapping[str, Any]) -> Judged:
+    candidate, query = row["candidate"], row["query"]
     said = [
         Scored(candidate, query, each["aspect"], each["value"], each["rationale"])
-        for each in json.loads(scores)
+        for each in value_of(row, "scores")
     ]
-    return Judged(candidate, query, said, unscored, reward)
+    return Judged(candidate, query, said, row["unscored"], row["reward"])
 
 
 def candidate(db: Database, id_: int) -> dict[str, Any] | None:
     """Its row, with the texts of its prompts; of any of the run's searches. None without one."""
     for row in db.query("select * from candidate where id = ?", [id_]):
-        return dict(row) | {"texts": prompts_of(db, row["prompts"])}
+        return dict(row) | {"texts": prompts_of(db, row)}
     return None
 
 
@@ -85,6 +84,7 @@ def rewards_under(db: Database, id_: int) -> dict[int, list[float | None]]:
 
     What repeats a candidate, as a skip does, answers other queries than it.
     """
+    ensure_met(db, "verdict")
     rows = db.query(
         "select verdict.query, verdict.reward from candidate asked"
         " join candidate same on same.prompts = asked.prompts and same.id / ?2 = asked.id / ?2"
@@ -97,6 +97,7 @@ def rewards_under(db: Database, id_: int) -> dict[int, list[float | None]]:
 
 def rewards_on(db: Database, path: Iterable[int]) -> dict[int, list[float | None]]:
     """By query, of all these candidates."""
+    ensure_met(db, "verdict")
     rows = db.query(
         "select query, reward from verdict where candidate in (select value from json_each(?))"
         " order by query, candidate",
@@ -115,7 +116,7 @@ def _by_query(rows: Iterable[Mapping[str, Any]]) -> dict[int, list[float | None]
 def selections(db: Database) -> dict[int, frozenset[str]]:
     """Of each query, the identities of the aspects chosen for it."""
     return {
-        row["query"]: frozenset(folded(aspect["name"]) for aspect in json.loads(row["aspects"]))
+        row["query"]: frozenset(folded(aspect["name"]) for aspect in value_of(row, "aspects"))
         for row in db.query("select query, aspects from selection")
     }
 
@@ -127,11 +128,12 @@ def left_out(db: Database) -> int:
 
 def nodes(db: Database) -> dict[int, Node]:
     """Every candidate by id, in creation order."""
+    ensure_met(db, "candidate")
     rows = db.query(
         "select id, level, parent, origin, prompts from candidate where id < ? order by id",
         [CANDIDATES_PER_SEARCH],
     )
-    return {row["id"]: Node(**(row | {"prompts": json.loads(row["prompts"])})) for row in rows}
+    return {row["id"]: Node(**(row | {"prompts": hashes_of(row)})) for row in rows}
 
 
 def queries(db: Database) -> dict[int, Query]:

@@ -8,7 +8,6 @@ Looking at a run from outside is `reader`'s.
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
@@ -19,11 +18,15 @@ from typing import Any
 import aiosqlite
 
 from drpo.checkpoints.rows import (
-    SEE_DOCTOR,
     UNREADABLE,
+    Damaged,
+    SoundRow,
     dumps,
+    hashes_of,
     now,
+    said_of,
     scores_json,
+    see_doctor,
     selection_of,
     sha256,
     verdict_of,
@@ -141,25 +144,29 @@ class RunStore:
 
     async def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Rows of committed data."""
-        return await _read(self._reading, self.file, sql, parameters)
+        return [tuple(row) for row in await _read(self._reading, self.file, sql, parameters)]
 
-    async def read_reused(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Rows, by name, of the run whose answers are taken over; none without one."""
+    async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """As `read`, by the names of columns."""
+        return [dict(row) for row in await _read(self._reading, self.file, sql, parameters)]
+
+    async def reused_rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """As `rows`, of the run whose answers are taken over; none without one."""
         if self._reused is None:
             return []
         try:
-            return await _read(*self._reused, sql, parameters)
+            return [dict(row) for row in await _read(*self._reused, sql, parameters)]
         except RunFailed as error:
             hint = "; ledger.reuse=null goes on without its answers"
             raise RunFailed(f"ledger.reuse: {error}{hint}") from error
 
     async def selection(self, query: int) -> Selection | None:
         """Of the query with this ordinal."""
-        rows = await self.read(
-            "select aspects, reason, notes from selection where query = ?", (query,)
+        rows = await self.rows(
+            "select query, aspects, reason, notes from selection where query = ?", (query,)
         )
         with self.decoding():
-            return selection_of(*rows[0]) if rows else None
+            return selection_of(rows[0]) if rows else None
 
     async def add_selection(self, query: int, answer: Answer[Selection]) -> None:
         """The selection of one query."""
@@ -170,7 +177,7 @@ class RunStore:
 
     async def candidates(self, ids: Sequence[int]) -> list[Candidate]:
         """By id."""
-        rows = await self.read(
+        rows = await self.rows(
             "select id, level, parent, origin, item, prompts from candidate"
             f" where id in ({_marks(ids)}) order by id",
             ids,
@@ -179,7 +186,7 @@ class RunStore:
 
     async def path(self, candidate: int, length: int) -> list[Candidate]:
         """The candidate and its ancestors, oldest first, at most `length` of them."""
-        rows = await self.read(
+        rows = await self.rows(
             "with recursive path (id, parent, steps) as ("
             " select id, parent, 1 from candidate where id = ?"
             " union all select up.id, up.parent, steps + 1 from path"
@@ -214,7 +221,8 @@ class RunStore:
         found = dict(rows)
         lost = [name for name in hashes if name not in found]
         if lost:
-            raise RunFailed(f"{self.file} is damaged: text {lost[0][:12]} is missing{SEE_DOCTOR}")
+            said = f"text {lost[0][:12]} is missing"
+            raise RunFailed(f"{self.file} is damaged: {said}{see_doctor(self.file)}")
         return found
 
     @contextmanager
@@ -223,8 +231,8 @@ class RunStore:
         try:
             yield
         except UNREADABLE as error:
-            said = f"{type(error).__name__}: {error}"
-            raise RunFailed(f"{self.file} is damaged: {said}{SEE_DOCTOR}") from error
+            said = said_of(error)
+            raise RunFailed(f"{self.file} is damaged: {said}{see_doctor(self.file)}") from error
 
     async def add_rewrites(
         self, parent: int, first_item: int, answer: Answer[tuple[Rewrite, ...]]
@@ -280,17 +288,22 @@ class RunStore:
 
     async def rewrites(self, parent: int, first_item: int) -> list[Rewrite]:
         """Of this candidate, from this number on, in the rewriter's order."""
-        rows = await self.read(
-            "select prompts, failure, author, item from rewrite"
+        rows = await self.rows(
+            "select parent, item, prompts, failure, author from rewrite"
             " where parent = ? and item >= ? order by item",
             (parent, first_item),
         )
         with self.decoding():
-            named = [(prompts and json.loads(prompts), *other) for prompts, *other in rows]
-            texts = await self._texts_of([prompts for prompts, *_ in named if prompts])
+            named = [hashes_of(row) if row["prompts"] else None for row in rows]
+            texts = await self._texts_of([prompts for prompts in named if prompts])
         return [
-            Rewrite({n: texts[t] for n, t in prompts.items()} if prompts else None, *other)
-            for prompts, *other in named
+            Rewrite(
+                {n: texts[t] for n, t in prompts.items()} if prompts else None,
+                row["failure"],
+                row["author"],
+                row["item"],
+            )
+            for row, prompts in zip(rows, named, strict=True)
         ]
 
     async def admit(self, candidates: Sequence[Candidate], decisions: Sequence[Decision]) -> None:
@@ -326,7 +339,7 @@ class RunStore:
 
     async def evaluations(self, candidates: Sequence[int]) -> list[Evaluation]:
         """Of these candidates, by candidate, then query."""
-        rows = await self.read(
+        rows = await self.rows(
             "select candidate, query, body, failure, scores, unscored, notes"
             " from sample join verdict using (candidate, query, sample)"
             " join text on sha256 = text"
@@ -335,8 +348,13 @@ class RunStore:
         )
         with self.decoding():
             return [
-                Evaluation(candidate, query, Sample(body, failure), verdict_of(*verdict))
-                for candidate, query, body, failure, *verdict in rows
+                Evaluation(
+                    row["candidate"],
+                    row["query"],
+                    Sample(row["body"], row["failure"]),
+                    verdict_of(row),
+                )
+                for row in rows
             ]
 
     async def forget_failures(self, level: int, search: int = PROMPT_SEARCH) -> None:
@@ -478,13 +496,20 @@ class RunStore:
             )
         )
 
-    async def _candidates(self, rows: Iterable[Any]) -> list[Candidate]:
+    async def _candidates(self, rows: Iterable[Mapping[str, Any]]) -> list[Candidate]:
         with self.decoding():
-            read = [(row, json.loads(row[5])) for row in rows]
+            read = [(row, hashes_of(row)) for row in rows]
             texts = await self._texts_of([named for _, named in read])
         return [
-            Candidate(id_, level, parent, {n: texts[t] for n, t in named.items()}, origin, item)
-            for (id_, level, parent, origin, item, _), named in read
+            Candidate(
+                row["id"],
+                row["level"],
+                row["parent"],
+                {n: texts[t] for n, t in named.items()},
+                row["origin"],
+                row["item"],
+            )
+            for row, named in read
         ]
 
     async def _texts_of(self, hashed: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -515,6 +540,7 @@ async def open_store(
         await writer.commit()
         try:
             async with reading as reader, reusing as reused:
+                reader.row_factory = SoundRow
                 if reused is None or reuse is None:
                     store = RunStore(path, saver, reader)
                 else:
@@ -538,8 +564,10 @@ async def _read(
 ) -> list[Any]:
     try:
         return list(await connection.execute_fetchall(sql, parameters))
+    except Damaged as error:
+        raise RunFailed(f"{file} is damaged: {error}{see_doctor(file)}") from error
     except sqlite3.Error as error:
-        hint = "" if is_busy(error) else SEE_DOCTOR
+        hint = "" if is_busy(error) else see_doctor(file)
         raise RunFailed(f"cannot read {file}: {error}{hint}") from error
 
 

@@ -15,6 +15,14 @@ What a model says wrong is no error: nodes return it as data.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+LONGEST_PLACE = 200
+"""Characters of where something is wrong: a file chooses the names."""
+
 
 class DrpoError(Exception):
     """Root of the tree; its text is one line for a person."""
@@ -64,3 +72,11 @@ class TooManyFailures(RunPaused):
     """Models answer, but too seldom with anything that can be used."""
 
     exit_code = 5
+
+
+def problem_of(error: ValidationError) -> str:
+    """What pydantic found first, and where, in one line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])[:LONGEST_PLACE]
+    said = first["msg"].removeprefix("Value error, ")
+    return " ".join((f"{place}: {said}" if place else said).split())

@@ -84,6 +84,86 @@ def test_s6_damage_is_found_and_told_in_one_line(sql: str, path: Path, here: Her
             assert "drpo doctor" in last or path.name in last, words
 
 
+def leaf(table: str, column: str, path: str, value: str) -> str:
+    """One value in the JSON of a column becomes this text, JSON or not."""
+    marked = f"json_set({column}, '{path}', '@@')"
+    return f"update {table} set {column} = replace({marked}, '\"@@\"', '{value}')"
+
+
+HALF = '"\\ud800"'
+"""Half a character, as JSON writes it."""
+WHOLE = "1" + "0" * 400
+VALUES = [
+    *(leaf("verdict", "scores", "$[0].value", to) for to in ("NaN", "1e999", WHOLE, '"x"', "[]")),
+    *(leaf("verdict", "scores", "$[0].aspect", to) for to in ("null", HALF)),
+    *(leaf("verdict", "scores", "$[0].rationale", to) for to in ("1e999", HALF)),
+    *(leaf("verdict", "scores", "$[0]", to) for to in ("4", "{}")),
+    *(f"update verdict set notes = '{to}'" for to in ("5", "[1]", f"[{HALF}]", "[NaN]")),
+    *(f"update candidate set prompts = '{to}'" for to in ('{"system":[]}', f'{{"a":{HALF}}}')),
+    *(f"update selection set aspects = '{to}'" for to in ("[1]", '[{"name":1e999}]')),
+    *(f"update query set messages = '{to}'" for to in ('["user"]', f'[["user",{HALF}]]', "[]")),
+    *(f"update query set tags = '{to}'" for to in ("NaN", "[[]]")),
+    *(f"update call set parameters = '{to}'" for to in ("[]", '{"a":NaN}', f'{{"a":{HALF}}}')),
+    *(f"update call set finish_reasons = '{to}'" for to in (f"[{HALF}]", "{}")),
+    "update call set thinking = '[null]'",
+    *(leaf("run", "settings", place, "NaN") for place in ("$.seed", "$.search.levels")),
+    leaf("run", "settings", "$.models.judge.model", HALF),
+    leaf("run", "fingerprint", "$.templates", "5"),
+    *(f"update verdict set reward = {to}" for to in ("'nix'", "9e999")),
+    *(f"update candidate set path_sum = {to}" for to in ("'nix'", "-9e999")),
+    *(f"update candidate set {name} = 1.5 where id = 1" for name in ("level", "beam_rank", "item")),
+    *(f"update run set seconds = {to}" for to in ("'nix'", "9e999")),
+    *(f"update call set prompt_tokens = {to}" for to in ("'nix'", "x'ff'", "-1")),
+    *(f"update decision set reason = {to}" for to in ("x'ff'", "cast(x'eda080' as text)")),
+    "update call set finished_at = 'soon'",
+    "update candidate set parent = 999 where id = 1",
+    "update verdict set query = 999 where candidate = 0",
+    "update sample set text = 'nix' where candidate = 0",
+    "delete from sample where candidate = 0",
+    "delete from selection",
+    *(f"insert into finding values ('{name}', '5')" for name in ("select", "confirm", "truth")),
+    'insert into finding values (\'select\', \'{"challenger":99,"with_examples":true,"arms":[]}\')',
+    "insert into example values (0, 'nix', 'nix', null)",
+]
+VIEWS = (
+    "show --json",
+    "show --view tree",
+    "show --view trace",
+    "show --view trace --json",
+    "show --view why",
+    "show --view insights --json",
+    "show --view diff --json",
+    "report -o report.html --force",
+    "export --format markdown",
+    "export --format dpo",
+    "export --format otel --texts",
+)
+
+
+def no_number(name: str) -> None:
+    """JSON has none of these."""
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("sql", VALUES)
+def test_s6_a_damaged_value_is_no_traceback(sql: str, path: Path, here: Here) -> None:
+    """Every view shows the rest, in sound JSON, or says in one line what is damaged, and where."""
+    changed(path, sql)
+    assert not all(each.ok for each in examine(path))
+    refused = 0
+    for view in VIEWS:
+        verb, *words = view.split()
+        done = here(verb, path.stem, *words)
+        if done.returncode:
+            refused += 1
+            assert done.returncode == 2, view
+            assert done.stderr.count("\n") == 1
+            assert f"see `drpo doctor runs/{path.name}`" in done.stderr
+        elif "--json" in words:
+            json.loads(done.stdout, parse_constant=no_number)
+    assert refused
+
+
 def test_s6_a_run_that_cannot_be_read_hides_no_other(path: Path, here: Here) -> None:
     """`runs` lists the sound ones and names the others, whatever is wrong with them."""
     broken = [path.with_stem(name) for name in ("created", "settings", "nothing", "seed")]

@@ -6,7 +6,6 @@ data; does not know the page.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from drpo.analysis.sentences import match, pieces, sentences
 from drpo.checkpoints import details, reader
 from drpo.checkpoints.facts import searches
-from drpo.checkpoints.rows import dumps
+from drpo.checkpoints.rows import dumps, value_of
 from drpo.checkpoints.runs import reading, run_files
 from drpo.graph.errors import BadInput
 from drpo.insights import insights
@@ -63,7 +62,7 @@ def overview(path: Path) -> Document:
     """A run in short, its searches, its tree, and what each level took."""
     with reading(path) as db:
         told = reader.summary_of(db, path)
-        settings = json.loads(next(db.query("select settings from run"))["settings"])
+        settings = value_of(next(db.query("select settings from run")), "settings")
         # Of an example's search there is no extension, and a fork may have other levels.
         extended = settings["search"]["levels"] if told["kind"] != "examples" else None
         return {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlite_utils import Database
 
 import drpo
+from drpo.checkpoints.rows import SoundRow
 from drpo.checkpoints.runs import open_database, reading
 from drpo.checkpoints.schema import migrations
 from drpo.conf.schema import TelemetrySettings
@@ -94,6 +95,7 @@ def _readable(path: Path) -> Iterator[Database]:
         with open_database(sqlite3.connect(":memory:")) as copy:
             db.conn.backup(copy.conn)
             migrations.apply(copy)
+            copy.conn.row_factory = SoundRow
             yield copy
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from drpo.checkpoints.facts import searches
+from drpo.checkpoints.rows import finding_of, value_of
 from drpo.checkpoints.span_rows import (
     LevelRows,
     levels_of,
@@ -136,7 +137,7 @@ class Trace:
         return _time(self._row["created_at"])
 
     def _run(self) -> Span:
-        row, settings = self._row, json.loads(self._row["settings"])
+        row, settings = self._row, value_of(self._row, "settings")
         kind = row.get("kind", "search")
         told = {
             names.OPERATION: names.WORKFLOW,
@@ -187,7 +188,7 @@ class Trace:
             return
         _, at = self._times()
         for row in self._db.query("select name, body from finding order by name"):
-            body = json.loads(row["body"]).items()
+            body = finding_of(row).items()
             simple = {
                 f"{names.FINDING}.{key}": plain(value) if isinstance(value, str) else value
                 for key, value in body
@@ -267,7 +268,7 @@ class _Level:
         said = row["failure"] or row["unscored"]
         node.attributes |= {names.REWARD: row["reward"], names.UNSCORED: _short(said)}
         node.failed = _short(said) if row["reward"] is None else None
-        for score in json.loads(row["scores"] or "[]"):
+        for score in value_of(row, "scores") if row["scores"] else ():
             told = {names.ASPECT: plain(score["aspect"]), names.SCORE: score["value"]}
             told[names.UNSCORED] = _short(score["unscored"])
             if self._rows.texts is not None:
@@ -318,7 +319,7 @@ class _Level:
 
     def _call(self, call: Mapping[str, Any], parent: int) -> Span:
         began, ended = self._times([call], None)
-        given = json.loads(call["parameters"])
+        given = value_of(call, "parameters")
         model = plain(call["model"])
         told = {
             names.OPERATION: names.CHAT,
@@ -326,7 +327,7 @@ class _Level:
             names.MODEL: model,
             **{name: given[key] for key, name in names.REQUEST.items() if _is_number(given, key)},
             names.CHOICES: call["n"] if call["n"] > 1 else None,
-            names.FINISH_REASONS: [plain(each) for each in json.loads(call["finish_reasons"])],
+            names.FINISH_REASONS: [plain(each) for each in value_of(call, "finish_reasons")],
             names.INPUT_TOKENS: call["prompt_tokens"],
             names.OUTPUT_TOKENS: call["completion_tokens"],
             names.ESTIMATED: bool(call["tokens_estimated"]),
@@ -420,9 +421,9 @@ def _messages(call: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, st
     """As JSON in ASCII, so that nothing in it acts on whoever shows it."""
     asked = [
         {"role": role, "parts": [{"type": "text", "content": texts[text]}]}
-        for role, text in json.loads(call["messages"])
+        for role, text in value_of(call, "messages")
     ]
-    reasons, thoughts = json.loads(call["finish_reasons"]), json.loads(call["thinking"])
+    reasons, thoughts = value_of(call, "finish_reasons"), value_of(call, "thinking")
     said = [
         {
             "role": "assistant",
@@ -432,7 +433,7 @@ def _messages(call: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, st
             ],
             "finish_reason": reasons[at] if at < len(reasons) else "",
         }
-        for at, text in enumerate(json.loads(call["texts"]))
+        for at, text in enumerate(value_of(call, "texts"))
     ]
     return {names.INPUT_MESSAGES: json.dumps(asked), names.OUTPUT_MESSAGES: json.dumps(said)}
 

@@ -149,4 +149,4 @@ def _unpacked(stored: bytes) -> Vector:
     try:
         return np.frombuffer(stored, dtype=_STORED).astype(np.float32)
     except ValueError as error:
-        raise RunFailed(f"a kept vector is damaged: {error}; see `drpo doctor`") from None
+        raise RunFailed(f"a kept vector is damaged: {error}; see `drpo doctor RUN`") from None

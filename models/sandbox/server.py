@@ -16,6 +16,7 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from drpo.conf.schema import SandboxSettings
+from drpo.graph.errors import problem_of
 from drpo.graph.values import ROLES, Message, Role
 from drpo.models.provider import Call, Completion
 from drpo.models.sandbox.provider import Sandbox
@@ -155,9 +156,7 @@ async def _read(request: web.Request, kind: type[A]) -> A:
     try:
         return kind.model_validate(json.loads(await request.read()))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise _Refused(400, "invalid_request", f"{place}: {first['msg']}") from None
+        raise _Refused(400, "invalid_request", problem_of(error)) from None
     except (ValueError, RecursionError):
         raise _Refused(400, "invalid_request", "the body is not JSON") from None
 
