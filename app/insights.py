@@ -13,6 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drpo.analysis.documents import (
+    AspectFigures,
+    Difference,
+    Figures,
+    Group,
+    HardQuery,
+    Insights,
+    Rationales,
+    RunInsights,
+    SharedAspect,
+    Weakest,
+)
 from drpo.analysis.grouping import grouped, in_turn
 from drpo.analysis.instructions import answered
 from drpo.analysis.intervals import (
@@ -73,11 +85,10 @@ class _Run:
         return found
 
 
-def insights(paths: Sequence[Path]) -> dict[str, Any]:
-    """Of one run, or of several side by side; JSON-able.
+def insights(paths: Sequence[Path]) -> Insights:
+    """Of one run, or of several side by side.
 
-    `runs` has a dict a run, `shared` a row for each aspect that more than one of them has, and
-    `cautions` says what the figures do not. Raises BadInput for a file that is no run.
+    Raises BadInput for a file that is no run, or damaged; RunFailed where another program holds it.
     """
     read = [_read(path) for path in paths]
     series = [run.aspects for run in read]
@@ -108,7 +119,7 @@ def _read(path: Path) -> _Run:
         )
 
 
-def _of_run(run: _Run, aspects: Mapping[str, Sequence[Scored]]) -> dict[str, Any]:
+def _of_run(run: _Run, aspects: Mapping[str, Sequence[Scored]]) -> RunInsights:
     best = run.told["best"]
     unscored = Counter(each.unscored for each in run.judged if each.unscored is not None)
     said = {key: _low_rationales(scored) for key, scored in aspects.items()}
@@ -120,9 +131,17 @@ def _of_run(run: _Run, aspects: Mapping[str, Sequence[Scored]]) -> dict[str, Any
         best=best["prompts"] if best else {},
         said={key: list(texts) for key, texts in said.items()},
     )
-    told = [
-        _aspect(run, key, scored)
-        | {"rationales": _grouped(said[key], run.queries), "answered": answers.get(key)}
+    path = frozenset(best_path(run.told))
+    told: list[AspectFigures] = [
+        {
+            "aspect": _named(scored),
+            "key": key,
+            "all": _figures(scored),
+            "root": _figures([each for each in scored if each.candidate == ROOT]),
+            "path": _figures([each for each in scored if each.candidate in path]),
+            "rationales": _grouped(said[key], run.queries),
+            "answered": answers.get(key),
+        }
         for key, scored in aspects.items()
     ]
     return {
@@ -142,22 +161,11 @@ def _of_run(run: _Run, aspects: Mapping[str, Sequence[Scored]]) -> dict[str, Any
     }
 
 
-def _weakest_first(aspect: Mapping[str, Any]) -> tuple[bool, bool, float, str]:
+def _weakest_first(aspect: AspectFigures) -> tuple[bool, bool, float, str]:
     """By mean; behind them those of few queries, and last what was never scored."""
     value = aspect["all"]["mean"]
     few = aspect["all"]["queries"] < FEWEST
     return (value is None, few, 0.0 if value is None else value, aspect["key"])
-
-
-def _aspect(run: _Run, key: str, scored: Sequence[Scored]) -> dict[str, Any]:
-    path = frozenset(best_path(run.told))
-    return {
-        "aspect": _named(scored),
-        "key": key,
-        "all": _figures(scored),
-        "root": _figures([each for each in scored if each.candidate == ROOT]),
-        "path": _figures([each for each in scored if each.candidate in path]),
-    }
 
 
 def _named(scored: Iterable[Scored]) -> str:
@@ -169,7 +177,7 @@ def _is_low(score: Scored) -> bool:
     return score.value is not None and score.value < LOW
 
 
-def _figures(scored: Sequence[Scored]) -> dict[str, Any]:
+def _figures(scored: Sequence[Scored]) -> Figures:
     """Mean and share of low scores, both averaged per query first."""
     values = _per_query(scored, float)
     shares = _per_query(scored, lambda value: float(value < LOW))
@@ -224,10 +232,10 @@ def _low_rationales(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
     return {texts[at]: said[texts[at]] for at in taken}
 
 
-def _grouped(said: Mapping[str, Sequence[Scored]], queries: Mapping[int, Query]) -> dict[str, Any]:
+def _grouped(said: Mapping[str, Sequence[Scored]], queries: Mapping[int, Query]) -> Rationales:
     """Those of most queries, each by the rationale that is most like the others."""
     texts = list(said)
-    groups: list[dict[str, Any]] = []
+    groups: list[Group] = []
     for group in grouped(texts, [said[text][0].query for text in texts]):
         mine = [each for at in group.members for each in said[texts[at]]]
         central = texts[group.central]
@@ -243,12 +251,12 @@ def _grouped(said: Mapping[str, Sequence[Scored]], queries: Mapping[int, Query])
     return {"grouped": sum(map(len, said.values())), "groups": groups[:MOST_GROUPS]}
 
 
-def _hard(run: _Run) -> list[dict[str, Any]]:
+def _hard(run: _Run) -> list[HardQuery]:
     """Queries whose mean reward is low over all candidates that answered; the hardest first."""
     answers: dict[int, list[Judged]] = defaultdict(list)
     for each in run.judged:
         answers[each.query].append(each)
-    found = []
+    found: list[HardQuery] = []
     for ordinal, mine in answers.items():
         rewards = [each.reward for each in mine if each.reward is not None]
         value = mean(rewards)
@@ -271,7 +279,7 @@ def _hard(run: _Run) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: each["mean"])
 
 
-def _weakest(judged: Iterable[Judged]) -> dict[str, Any]:
+def _weakest(judged: Iterable[Judged]) -> Weakest:
     """The aspect that scored least, in this query."""
     values: dict[str, list[float]] = defaultdict(list)
     names: dict[str, str] = {}
@@ -286,12 +294,12 @@ def _weakest(judged: Iterable[Judged]) -> dict[str, Any]:
 
 
 def _shared(
-    runs: Sequence[Mapping[str, Any]], series: Sequence[Mapping[str, Sequence[Scored]]]
-) -> list[dict[str, Any]]:
+    runs: Sequence[RunInsights], series: Sequence[Mapping[str, Sequence[Scored]]]
+) -> list[SharedAspect]:
     """Aspects that more than one run has, the one first that is weakest in any of them."""
     told = [{each["key"]: each for each in run["aspects"]} for run in runs]
     keys = Counter(key for aspects in told for key in aspects)
-    rows = []
+    rows: list[SharedAspect] = []
     for key in (each for each, n in keys.items() if n > 1):
         first = next(aspects[key] for aspects in told if key in aspects)
         found = [aspects[key]["all"] if key in aspects else None for aspects in told]
@@ -307,12 +315,12 @@ def _shared(
     return sorted(rows, key=_least)
 
 
-def _least(row: Mapping[str, Any]) -> tuple[float, str]:
+def _least(row: SharedAspect) -> tuple[float, str]:
     found = [run["mean"] for run in row["runs"] if run is not None and run["mean"] is not None]
     return (min(found, default=HIGHEST_SCORE), row["key"])
 
 
-def _difference(first: Sequence[float], other: Sequence[float]) -> dict[str, Any] | None:
+def _difference(first: Sequence[float], other: Sequence[float]) -> Difference | None:
     """Mean of the other run less that of the first; None where one of them has no score."""
     before, after = mean(first), mean(other)
     if before is None or after is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 from drpo.analysis.grouping import grouped, in_turn, stems, telling
 from drpo.analysis.sentences import sentences
@@ -25,6 +25,49 @@ Means = Mapping[int, Mapping[str, float]]
 """By candidate, then aspect: its mean score, 1-5."""
 
 
+class BeforeAfter(TypedDict):
+    """Some rewrites of parents that were low in an aspect."""
+
+    children: int
+    parents: int
+    scored: int
+    """Children whose own queries were judged by the aspect as well."""
+    before: float | None
+    """Mean of their parents in it, 1-5; None where none is scored."""
+    after: float | None
+    """Mean of these children."""
+
+
+class Lead(TypedDict):
+    """How far some rewrites are ahead of siblings that were not told so."""
+
+    lead: float | None
+    """Mean difference, -4 to 4; None where there is no such sibling."""
+    compared: int
+    """Children that have one."""
+
+
+class Instruction(BeforeAfter, Lead):
+    """Sentences that say much the same, which rewrites added."""
+
+    text: str
+    """The one that is most like the others."""
+    sentences: int
+    in_best: bool
+    """Whether one of them stands in the best prompt."""
+
+
+class Answered(BeforeAfter):
+    """All rewrites of parents that were low in an aspect, and what they added."""
+
+    sentences: int
+    """Different ones that were added."""
+    grouped: int
+    """... that were looked at."""
+    instructions: list[Instruction]
+    """Those closest to the aspect in words first."""
+
+
 def answered(
     nodes: Mapping[int, Node],
     texts: Mapping[str, str],
@@ -33,7 +76,7 @@ def answered(
     low: float,
     best: Mapping[str, str],
     said: Mapping[str, Sequence[str]],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Answered]:
     """By aspect, the rewrites of parents that scored below `low` in it.
 
     `texts` are by hash, `best` the prompts that the run found; `said`, by aspect, rationales of low
@@ -75,7 +118,7 @@ class _Case:
     added: dict[int, Sequence[str]] = field(default_factory=dict)
     """By child."""
 
-    def told(self) -> dict[str, Any]:
+    def told(self) -> Answered:
         """All rewrites together, and the instructions that speak most of the aspect."""
         children: dict[str, list[int]] = {}
         for child, added in self.added.items():
@@ -92,7 +135,8 @@ class _Case:
         near = {text: self._nearness(text) for text, *_ in groups}
         groups = [each for each in groups if near[each[0]] > 0]
         groups.sort(key=lambda each: (-near[each[0]], -len(each[2])))
-        return self._figures(self.added) | {
+        return {
+            **self._figures(self.added),
             "sentences": len(texts),
             "grouped": len(taken),
             "instructions": [
@@ -100,9 +144,9 @@ class _Case:
                     "text": text,
                     "sentences": len(members),
                     "in_best": any(each in self.stays for each in members),
+                    **self._figures(mine),
+                    **self._lead(mine),
                 }
-                | self._figures(mine)
-                | self._lead(mine)
                 for text, members, mine in groups[:MOST_GROUPS]
             ],
         }
@@ -121,7 +165,7 @@ class _Case:
         """What it scored in the aspect."""
         return self.means.get(candidate, {}).get(self.aspect)
 
-    def _figures(self, children: Collection[int]) -> dict[str, Any]:
+    def _figures(self, children: Collection[int]) -> BeforeAfter:
         """Before and after, of those whose own queries were judged by the aspect as well."""
         both = [
             (before, after)
@@ -137,7 +181,7 @@ class _Case:
             "after": mean(after for _, after in both),
         }
 
-    def _lead(self, group: Collection[int]) -> dict[str, Any]:
+    def _lead(self, group: Collection[int]) -> Lead:
         """Mean lead over those siblings of the same level that were not told so."""
         inside = set(group)
         beside: dict[tuple[int, int], list[float]] = {}

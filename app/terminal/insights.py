@@ -8,6 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from drpo.analysis.documents import (
+    AspectFigures,
+    Difference,
+    Figures,
+    HardQuery,
+    Insights,
+    RunInsights,
+)
+from drpo.analysis.instructions import BeforeAfter, Lead
 from drpo.terminal.printing import Page
 from drpo.wording import SHORT_ID, SIMULATED, called, counted, scored, shortened
 
@@ -19,7 +28,7 @@ MOST_HARD = 5
 """Queries that stay hard which are shown."""
 
 
-def print_insights(told: Mapping[str, Any]) -> None:
+def print_insights(told: Insights) -> None:
     """Run by run, then side by side, then what the figures do not say."""
     say = Page()
     for run in told["runs"]:
@@ -31,7 +40,7 @@ def print_insights(told: Mapping[str, Any]) -> None:
         say(caution, indent=2)
 
 
-def _say_run(say: Page, run: Mapping[str, Any], low: float) -> None:
+def _say_run(say: Page, run: RunInsights, low: float) -> None:
     models = run["models"]
     say(f"Run {run['run_id']}: {run['status']}; target {models['target']}, judge {models['judge']}")
     if run["simulated"]:
@@ -44,9 +53,9 @@ def _say_run(say: Page, run: Mapping[str, Any], low: float) -> None:
         f"{counted(run['verdicts'], 'verdict')} on {counted(run['candidates'], 'candidate')} and "
         f"{counted(run['queries'], 'query')}{_others(run)}."
     )
-    for each in run["unscored"]:
-        why = shortened(each["reason"], LONGEST)
-        say(f"Unscored: {counted(each['verdicts'], 'verdict')}: {why}", indent=2)
+    for reason in run["unscored"]:
+        why = shortened(reason["reason"], LONGEST)
+        say(f"Unscored: {counted(reason['verdicts'], 'verdict')}: {why}", indent=2)
     say()
     if run["aspects"]:
         say(
@@ -64,14 +73,14 @@ def _say_run(say: Page, run: Mapping[str, Any], low: float) -> None:
     say()
 
 
-def _only_others(run: Mapping[str, Any]) -> str:
+def _only_others(run: RunInsights) -> str:
     return (
         f"It has no search for a prompt: its {run['left_out']:,} verdicts are of other searches, "
         "and tell nothing of the target."
     )
 
 
-def _others(run: Mapping[str, Any]) -> str:
+def _others(run: RunInsights) -> str:
     if not run["left_out"]:
         return ""
     return (
@@ -80,7 +89,7 @@ def _others(run: Mapping[str, Any]) -> str:
     )
 
 
-def _aspect_row(aspect: Mapping[str, Any]) -> list[str]:
+def _aspect_row(aspect: AspectFigures) -> list[str]:
     found = aspect["all"]
     return [
         aspect["aspect"],
@@ -94,7 +103,7 @@ def _aspect_row(aspect: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _say_gaps(say: Page, aspects: Sequence[Mapping[str, Any]]) -> None:
+def _say_gaps(say: Page, aspects: Sequence[AspectFigures]) -> None:
     """Aspects that the judge left out: no low scores, and in no mean."""
     gaps = [(each["aspect"], each["all"]["unscored"]) for each in aspects]
     said = [f"{name} {counted(count, 'time')}" for name, count in gaps if count]
@@ -127,19 +136,19 @@ def _say_weakness(say: Page, aspect: Mapping[str, Any], status: str) -> None:
         )
 
 
-def _before_after(figures: Mapping[str, Any]) -> str:
+def _before_after(figures: BeforeAfter) -> str:
     if not figures["scored"]:
         return "not scored (their queries have other aspects)"
     return f"{scored(figures['before'])} -> {scored(figures['after'])} ({figures['scored']} judged)"
 
 
-def _lead(each: Mapping[str, Any]) -> str:
+def _lead(each: Lead) -> str:
     if not each["compared"]:
         return ""
     return f", {each['lead']:+.2f} against siblings without it ({each['compared']} compared)"
 
 
-def _say_hard(say: Page, hard: Sequence[Mapping[str, Any]], low: float) -> None:
+def _say_hard(say: Page, hard: Sequence[HardQuery], low: float) -> None:
     if not hard:
         return
     say()
@@ -158,7 +167,7 @@ def _say_hard(say: Page, hard: Sequence[Mapping[str, Any]], low: float) -> None:
         )
 
 
-def _say_shared(say: Page, told: Mapping[str, Any]) -> None:
+def _say_shared(say: Page, told: Insights) -> None:
     """A column of means a run, and the differences of the others to the first."""
     runs = told["runs"]
     say("Side by side: means of the aspects that runs share, and differences to the first")
@@ -178,7 +187,7 @@ def _say_shared(say: Page, told: Mapping[str, Any]) -> None:
     say()
 
 
-def _with_queries(figures: Mapping[str, Any]) -> str:
+def _with_queries(figures: Figures) -> str:
     return "-" if figures["mean"] is None else f"{figures['mean']:.2f} ({figures['queries']})"
 
 
@@ -194,6 +203,6 @@ def _range(interval: Sequence[float] | None, form: str) -> str:
     return "-" if interval is None else "-".join(form.format(each) for each in interval)
 
 
-def _signed(found: Mapping[str, Any]) -> str:
+def _signed(found: Difference) -> str:
     interval = found["interval"]
     return "-" if interval is None else f"{interval[0]:+.2f} {interval[1]:+.2f}"
