@@ -288,6 +288,7 @@ def rm(
     from drpo.checkpoints.runs import find_run, remove_run
     from drpo.graph.errors import BadInput
     from drpo.terminal.runs import removal
+    from drpo.wording import plain
 
     path = find_run(runs, run)
     if not yes:
@@ -297,7 +298,7 @@ def rm(
         if not typer.confirm("Delete it?", default=False, err=True):
             raise BadInput("nothing was deleted")
     remove_run(path)
-    typer.echo(f"Deleted {path}.")
+    typer.echo(plain(f"Deleted {path}."))
 
 
 @app.command(name="runs")
@@ -529,14 +530,14 @@ def report(
     from drpo.checkpoints.runs import find_run
     from drpo.explorer.report import report as made
     from drpo.texts import refuse_to_replace, write_whole
-    from drpo.wording import SHORT_ID
+    from drpo.wording import SHORT_ID, plain
 
     path = find_run(runs, run, say=_complain)
     to = out or Path(f"{path.stem[:SHORT_ID]}.html")
     refuse_to_replace(to, force=force)
     # As private as the run's file, of which it holds everything that can be read.
     write_whole(to, [made(path)], mode=0o600)
-    typer.echo(f"Wrote {to}: open it in a browser; it needs no network.")
+    typer.echo(plain(f"Wrote {to}: open it in a browser; it needs no network."))
 
 
 @app.command()

@@ -164,7 +164,9 @@ class _Said(logging.Handler):
         self._say = say
 
     def emit(self, record: LogRecord) -> None:
-        """As `12:03:04 level level=3 candidates=6`."""
+        """As `12:03:04 3f2a1b2c level level=3 candidates=6`; what was said is not said again."""
+        if record.msg == "said":
+            return
         facts = " ".join(f"{name}={_worded(value)}" for name, value in _of(record, "facts").items())
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         self._say(f"{at} {_of(record, 'run_id')} {record.msg} {facts}".rstrip())

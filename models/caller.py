@@ -371,6 +371,7 @@ def _place(request: Request[Any]) -> dict[str, object]:
         "level": request.level,
         "candidate": request.candidate,
         "query": request.query,
+        "sample": request.sample or None,
     }
 
 

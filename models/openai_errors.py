@@ -152,10 +152,11 @@ def _words(error: Exception) -> str:
     """All that the server said; the SDK leaves out what is not of OpenAI's own form."""
     if not isinstance(error, openai.APIError):
         return str(error)
-    bare = isinstance(error, openai.APIStatusError) and error.message.endswith(
-        str(error.status_code)
-    )
-    return f"{error.message}: {error.body}" if bare and error.body else error.message
+    if not isinstance(error, openai.APIStatusError):
+        return error.message
+    # Its own words begin with the status, which is said already.
+    said = error.message.removeprefix(f"Error code: {error.status_code}").removeprefix(" - ")
+    return said or str(error.body or "")
 
 
 def cleaned(text: str, secrets: Sequence[str] = ()) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import stat
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from conftest import Here
 from openai_server import OpenAIServer
+from test_cli import drpo as command
 
 import drpo
 from drpo import logs
@@ -91,6 +93,53 @@ def test_verbose_tells_events_and_very_verbose_every_call(here: Here) -> None:
     assert " call role=judge " in twice.stderr
     assert quiet.stdout.splitlines()[1:3] == once.stdout.splitlines()[1:3]
     assert not logging.getLogger("drpo").handlers
+
+
+def test_what_the_run_says_is_said_once(here: Here) -> None:
+    """Not by its event as well, which is for the file."""
+    away = "telemetry.otlp=http://127.0.0.1:9"
+    said = here("optimize", *SMALL, "-v", away)
+    assert said.stderr.count("spans could not be sent") == 1
+    [path] = run_paths(Path("runs"))
+    [told] = [each["what"] for each in events(path) if each["event"] == "said"]
+    assert "spans could not be sent" in told
+
+
+async def test_i4_what_a_server_and_a_folder_are_called_acts_on_no_terminal(
+    server: OpenAIServer, tmp_path: Path, here: Here
+) -> None:
+    """Neither with -vv nor without, nor in the file; each event stays one line."""
+    key = {"OPENAI_API_KEY": "sk-s3cret-of-the-server"}
+    hostile = f"{HOSTILE} sk-s3cret-of-the-server"
+    server.refuse("n")
+    server.fail_next(status=429, message=hostile, headers={"Retry-After": "0"}, times=2)
+    server.fail_next(status=400, message=hostile, role="judge", times=99)
+    server.say_next(hostile, role="rewriter", refusal=hostile)
+    words = ("optimize", *SMALL, "models=openai", f"openai.base_url={server.base_url}", "--yes")
+    verbose = ("-vv", "--runs", "a\x1b[31mb")
+    said = await asyncio.to_thread(command, *words, *verbose, folder=tmp_path, environment=key)
+    [path] = run_paths(tmp_path / "a\x1b[31mb")
+    text = log_files(path)[0].read_text("ascii")
+    assert {"call_failed", "call_given_up"} <= {each["event"] for each in events(path)}
+    for shown in (said.stdout, said.stderr, text):
+        assert not {"\x1b", "\x9b", "\u202e"} & {*shown}
+        assert "s3cret" not in shown
+    deleted = await asyncio.to_thread(here, "rm", path.stem, "--yes", "--runs", str(path.parent))
+    assert deleted.returncode == 0
+    assert "\x1b" not in deleted.stdout
+
+
+async def test_calls_that_ask_the_same_are_told_apart(
+    server: OpenAIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_backoff: None
+) -> None:
+    """By the number of the sample, where a server gives one answer at a time."""
+    monkeypatch.setenv("OPENAI_API_KEY", "local")
+    server.refuse("n")
+    server.fail_next(status=429, role="rewriter", times=4)
+    words = ("models=openai", f"openai.base_url={server.base_url}", *SMALL)
+    path = (await drpo.optimize(*words, runs=tmp_path)).path
+    failed = [each for each in events(path) if each["event"] == "call_failed"]
+    assert sorted(each.get("sample", 0) for each in failed) == [0, 1, 2, 3]
 
 
 def test_who_embeds_drpo_hears_of_it_by_logging(

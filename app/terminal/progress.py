@@ -18,7 +18,7 @@ from rich.text import Text
 from drpo.models.ledger import Usage
 from drpo.quiet import ready, repeating
 from drpo.run import LEVEL, Observer, Snapshot
-from drpo.wording import SHORT_ID
+from drpo.wording import SHORT_ID, one_line
 
 LONGEST_IN_SECONDS = 100
 LONGEST_IN_MINUTES = 100
@@ -48,7 +48,7 @@ def _plain(console: Console) -> Iterator[tuple[Observer, Callable[[str], None]]]
                 say()
                 spoken()
 
-        yield observe, lambda text: say(Text(text))
+        yield observe, lambda text: say(Text(one_line(text)))
 
 
 def _live(console: Console) -> Iterator[tuple[Observer, Callable[[str], None]]]:
@@ -58,7 +58,7 @@ def _live(console: Console) -> Iterator[tuple[Observer, Callable[[str], None]]]:
         def observe(snapshot: Snapshot) -> None:
             shown.snapshot, shown.since = snapshot, time.monotonic()
 
-        yield observe, lambda text: live.console.print(Text(text))
+        yield observe, lambda text: live.console.print(Text(one_line(text)))
     if shown.snapshot is not None:
         console.print(Text(line(shown.snapshot)))
 
