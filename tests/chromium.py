@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class Page:
         self.dialogs: list[str] = []
         self.errors: list[str] = []
         """Exceptions, and what the console was told of errors."""
+        self._trace: list[dict[str, Any]] = []
+        self._traced = asyncio.Event()
 
     async def listen(self) -> None:
         """Takes in what the browser says, until it ends."""
@@ -81,6 +83,10 @@ class Page:
             self.errors.append(str(told["exceptionDetails"].get("exception", told)))
         elif method == "Log.entryAdded" and told["entry"]["level"] == "error":
             self.errors.append(told["entry"]["text"])
+        elif method == "Tracing.dataCollected":
+            self._trace += told["value"]
+        elif method == "Tracing.tracingComplete":
+            self._traced.set()
 
     async def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the protocol."""
@@ -117,6 +123,16 @@ class Page:
                 return found
             await asyncio.sleep(0.02)
         raise AssertionError(f"never: {script}; errors: {self.errors}")
+
+    async def traced(self, doing: Awaitable[object], categories: str) -> list[dict[str, Any]]:
+        """The browser's events of these categories while something is done."""
+        self._trace = []
+        self._traced.clear()
+        await self.ask("Tracing.start", categories=categories, transferMode="ReportEvents")
+        await doing
+        await self.ask("Tracing.end")
+        await asyncio.wait_for(self._traced.wait(), WAIT_S)
+        return self._trace
 
     async def press(self, key: str) -> None:
         """One key."""
