@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from drpo.checkpoints.rows import loads
+from drpo.checkpoints.rows import decoded
 from drpo.conf.schema import (
     FROM_ENVIRONMENT,
     AnyModelSettings,
@@ -270,7 +270,7 @@ def _object(path: str | Path, read: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise _bad(path, f"it is not UTF-8 (byte {error.start})") from None
     try:
-        values = loads(text)
+        values = decoded(text)
     except RecursionError:
         raise _bad(path, f"it is nested more than {DEEPEST} deep") from None
     except json.JSONDecodeError as error:

@@ -32,7 +32,7 @@ from pydantic import (
     field_validator,
 )
 
-from drpo.checkpoints.rows import loads
+from drpo.checkpoints.rows import decoded
 from drpo.graph.errors import BadInput, DrpoError
 from drpo.models.openai_errors import cleaned
 from drpo.models.provider import TransportError
@@ -231,7 +231,7 @@ def read(body: bytes) -> Asked:
     """A request out of its body. Raises Refused."""
     try:
         # pydantic takes NaN and 1e999 for numbers, which no request can be written with.
-        loads(body.decode())
+        decoded(body.decode())
         asked = Asked.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]

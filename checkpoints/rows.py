@@ -78,9 +78,14 @@ def _finite(said: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
 
 
+def decoded(text: str) -> Any:
+    """JSON without NaN and numbers that are infinite. Raises ValueError for anything else."""
+    return _DECODER.decode(text)
+
+
 def loads(text: str) -> Any:
-    """JSON as `dumps` writes it. Raises ValueError for anything else: NaN, half a character."""
-    value = _DECODER.decode(text)
+    """JSON as `dumps` writes it: as `decoded`, and without half a character. Raises ValueError."""
+    value = decoded(text)
     if _HALF.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -113,7 +118,7 @@ def flaws_of(row: Mapping[str, Any]) -> Iterator[str]:
             if wrong is not None:
                 raise damaged(name, row, wrong)
             if name == "messages" and "ordinal" in row:
-                query_of(row)
+                _turns(row)
             elif name in JSON and value is not None:
                 value_of(row, name)
             elif name == "body" and "name" in row:
@@ -152,12 +157,16 @@ def query_row(query: Query) -> tuple[int, str, str, str, str | None, str | None,
     return (query.ordinal, query.id, turns, tags, query.reference, query.answer, query.part)
 
 
-def query_of(row: Mapping[str, Any]) -> Query:
-    """Back from its row; a file of an older version knows less until it is resumed."""
+def _turns(row: Mapping[str, Any]) -> tuple[Message, ...]:
     turns = tuple(Message(role, content) for role, content in value_of(row, "messages"))
     if not turns or not all(turn.role in _ROLES for turn in turns):
-        raise damaged("messages", row, f"a turn is of one of {', '.join(_ROLES)}")
-    tags = tuple(value_of(row, "tags"))
+        raise damaged("messages", row, f"it needs turns, each of {', '.join(_ROLES)}")
+    return turns
+
+
+def query_of(row: Mapping[str, Any]) -> Query:
+    """Back from its row; a file of an older version knows less until it is resumed."""
+    turns, tags = _turns(row), tuple(value_of(row, "tags"))
     return Query(
         row["ordinal"],
         row["id"],

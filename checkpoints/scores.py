@@ -133,7 +133,10 @@ def nodes(db: Database) -> dict[int, Node]:
         "select id, level, parent, origin, prompts from candidate where id < ? order by id",
         [CANDIDATES_PER_SEARCH],
     )
-    return {row["id"]: Node(**(row | {"prompts": hashes_of(row)})) for row in rows}
+    return {
+        row["id"]: Node(row["id"], row["level"], row["parent"], row["origin"], hashes_of(row))
+        for row in rows
+    }
 
 
 def queries(db: Database) -> dict[int, Query]:

@@ -268,4 +268,4 @@ def test_the_doctor_finds_a_broken_vector(file: Path, here: Here, tmp_path: Path
         [(text,)] = db.execute("select query from example limit 1").fetchall()
         db.execute("insert into embedding values ('e', ?, x'0102')", (text,))
     said = [look.said for look in examine(path) if not look.ok]
-    assert said == ["1 rows of embedding have a broken vector"]
+    assert said == ["embedding: vector: b'\\x01\\x02' is no vector"]
