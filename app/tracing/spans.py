@@ -413,7 +413,7 @@ def _failed(attempt: Mapping[str, Any], latest: datetime) -> Happening:
 
 def _told_first(call: Mapping[str, Any]) -> list[Any]:
     """What it was asked before anything was asked again."""
-    asked: list[Any] = json.loads(call["messages"])
+    asked: list[Any] = value_of(call, "messages")
     return asked[:2]
 
 
