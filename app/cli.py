@@ -6,6 +6,7 @@ Heavy packages are imported by the verb that needs them, so that `drpo --help` i
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -60,6 +61,8 @@ Verbose = Annotated[
     typer.Option("-v", "--verbose", count=True, help="Print each event; -vv: each call, too."),
 ]
 DEFAULT_RUNS = Path("runs")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why standard output may take no more."""
 LARGEST_ID = 2**63 - 1
 """That SQLite takes."""
 WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -559,11 +562,14 @@ def view(
     with starting():
         from drpo.checkpoints.runs import find_run
         from drpo.explorer.server import Viewed
+        from drpo.graph.errors import BadInput
         from drpo.loopback import is_local_address, listening, token_for, until_stopped
         from drpo.wording import SHORT_ID
 
         read_env()
         token = token_for(host, token_env, verb="view")
+        if runs.exists() and not runs.is_dir():
+            raise BadInput(f"--runs: {str(runs)!r} is no folder")
         # Without a run the newest is shown, also one that is yet to be made.
         place = "" if run is None else f"#{find_run(runs, run).stem[:SHORT_ID]}"
         viewed = Viewed(runs, token=token, local=is_local_address(host))
@@ -589,6 +595,9 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script; `arguments` are the process's own by default."""
+    if sys.stdout is None:
+        # Closed by the shell: what is shown goes nowhere, as with `print`.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(_completion(words) if words[:1] == ["-sc"] else _exit_code(words))
 
@@ -610,10 +619,21 @@ def _exit_code(words: Sequence[str]) -> int:
         _complain("stopped")
         return 130
     except BrokenPipeError:
-        # `drpo show | head`: nobody reads on; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `drpo show | head`: nobody reads on.
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _drop_output()
+        _complain(f"what is to be shown cannot be written: {error.strerror}")
+        return 1
     return code if isinstance(code, int) else 0
+
+
+def _drop_output() -> None:
+    """Python would complain again at exit, of what it could not write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run_and_overrides(words: Sequence[str] | None) -> tuple[str | None, list[str]]:

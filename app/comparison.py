@@ -220,6 +220,8 @@ def _read(side: Side, *, of_path: bool) -> _Read:
         if found is None:
             raise no_prompt(told["run_id"], told["kind"])
         row = scores.candidate(db, found)
+        if row is None and not told["candidates"]:
+            raise no_prompt(told["run_id"], told["kind"])
         if row is None:
             raise BadInput(_unknown(side))
         [run] = db.query("select settings from run")

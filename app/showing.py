@@ -95,7 +95,8 @@ def _insights(asked: Asked) -> None:
     from drpo.terminal.insights import print_insights
 
     named: Iterable[str | None] = asked.words or [None]
-    told = insights([find_run(asked.runs, name, say=asked.say) for name in named])
+    paths = dict.fromkeys(find_run(asked.runs, name, say=asked.say) for name in named)
+    told = insights(list(paths))
     print_json(told) if asked.as_json else print_insights(told)
 
 

@@ -39,6 +39,8 @@ def refuse_to_replace(out: Path, *, force: bool) -> None:
         raise BadInput(f"{str(out)!r}: {error}") from None
     if folder:
         raise BadInput(f"{str(out)!r} is a folder")
+    if there and out.exists() and not out.is_file():
+        raise BadInput(f"{str(out)!r} is a device or the like, and no file that could be replaced")
     if there and _is_database(out):
         raise BadInput(f"{str(out)!r} is a run, or another database, which is never written over")
     if there and not force:
@@ -48,12 +50,13 @@ def refuse_to_replace(out: Path, *, force: bool) -> None:
 def write_whole(path: Path, parts: Iterable[str], *, mode: int = 0o644) -> int:
     """All parts or nothing, over whatever is there; returns their number.
 
-    Written part by part, so that a large run needs no more memory than its largest one. Raises
-    BadInput.
+    Written part by part, so that a large run needs no more memory than its largest one; a link
+    stays one. Raises BadInput.
     """
     unfinished: Path | None = None
     count = 0
     try:
+        path = path.resolve()
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")
         unfinished = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:

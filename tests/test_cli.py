@@ -397,6 +397,19 @@ def test_what_scripts_and_emoji_need_stays() -> None:
         assert plain(text) == text
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no full device here")
+def test_output_that_cannot_be_written_is_one_line(folder: Path) -> None:
+    """And a closed one is none, as with any command of Python's."""
+    shown = f"{sys.executable} -m drpo show"
+    for where, code, said in ((">/dev/full", 1, "No space left on device"), (">&-", 0, "")):
+        done = subprocess.run(
+            f"{shown} {where}", shell=True, cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, said in done.stderr) == (code, True)
+        assert done.stderr.count("drpo:") == bool(said)
+        assert "Traceback" not in done.stderr
+
+
 def test_a_closed_pipe_is_no_error(folder: Path) -> None:
     """`drpo show | head` ends quietly."""
     command = f"{sys.executable} -m drpo show --view trace | head -1"

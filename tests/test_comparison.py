@@ -111,7 +111,7 @@ def test_a_run_without_a_prompt(tmp_path: Path) -> None:
     run = create_run(tmp_path, settings=settings, fingerprint={}, queries=[], version="test")
     with pytest.raises(BadInput, match="finished no level"):
         comparison(Side(run.path), Side(run.path))
-    with pytest.raises(BadInput, match="no candidate 0"):
+    with pytest.raises(BadInput, match="finished no level"):
         comparison(Side(run.path, 0), Side(run.path, 0))
 
 

@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import json
+import os
 import re
 import sqlite3
 from contextlib import closing
@@ -241,3 +242,16 @@ def test_drpo_report_writes_a_file_and_nothing_over_another(here: Here, tmp_path
     nowhere = here("report", "-o", "no/run.html")
     assert nowhere.returncode == BadInput.exit_code
     assert nowhere.stderr.count("\n") == 1
+
+
+def test_what_is_no_file_is_not_replaced_and_a_link_stays_one(here: Here, tmp_path: Path) -> None:
+    """Also by force: a device would be gone."""
+    drpo.optimize_blocking("experiment=smoke", runs=tmp_path / "runs")
+    os.mkfifo(tmp_path / "pipe")
+    refused = here("report", "-o", "pipe", "--force")
+    assert (refused.returncode, refused.stderr.count("\n")) == (BadInput.exit_code, 1)
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link.html").symlink_to(tmp_path / "run.html")
+    assert here("report", "-o", "link.html", "--force").returncode == 0
+    assert (tmp_path / "link.html").is_symlink()
+    assert parts((tmp_path / "run.html").read_text("utf-8"))["documents"]

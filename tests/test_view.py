@@ -130,6 +130,21 @@ async def test_i8_only_runs_of_the_folder_are_read(name: str, run: Path, tmp_pat
             assert (await get(f"{url}/api/runs/{path}"))[0] == 404
 
 
+async def test_a_run_under_any_name_that_is_listed_is_shown(run: Path, tmp_path: Path) -> None:
+    """As every verb of the command takes it."""
+    (tmp_path / "my run.sqlite").write_bytes(run.read_bytes())
+    async with viewed(tmp_path) as url:
+        _, runs, _ = await get(f"{url}/api/runs")
+        assert [each["run"] for each in runs["runs"]] == ["my run"]
+        assert (await get(f"{url}/api/runs/my%20run"))[0] == 200
+
+
+def test_what_is_no_folder_is_not_served(here: Here, run: Path) -> None:
+    """A file in its place is one line."""
+    done = here("view", "--runs", str(run), "--port", "0")
+    assert (done.returncode, done.stderr) == (2, f"drpo: --runs: {str(run)!r} is no folder\n")
+
+
 async def test_what_cannot_be_read_is_one_line(run: Path, tmp_path: Path) -> None:
     """A damaged file, and a candidate that there is not."""
     (tmp_path / "broken.sqlite").write_text("nothing")

@@ -25,7 +25,8 @@ CAPS = Caps(body_bytes=1024, in_flight=8, per_minute=1200)
 """A page asks twice in two seconds; who walks the tree asks more often."""
 KEPT = 32
 """Documents that are not read again while their files are as they were."""
-_RUN = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,99}")
+_RUN = re.compile(r"[^./\\\0][^/\\\0]{0,199}")
+"""Stays in the folder."""
 _HEADERS = NOT_KEPT | {
     "Content-Security-Policy": f"{policy(served=True)}; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
