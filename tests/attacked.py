@@ -84,7 +84,6 @@ def _rewrite(
 ) -> None:
     rows = db.execute(f"select rowid, {column} from {table} where {column} is not null").fetchall()
     for row, body in rows:
-        # With escapes, as JSON of anybody may have halves of characters.
         told = json.dumps(made(json.loads(body)))
         db.execute(f"update {table} set {column} = ? where rowid = ?", [told, row])
 
@@ -92,7 +91,7 @@ def _rewrite(
 def _hostile(told: Any) -> Any:
     """With an attack in place of every string; where there is nothing in a list, it is one."""
     if isinstance(told, str):
-        return f"{ATTACK}\ud800"
+        return ATTACK
     if isinstance(told, list):
         return [_hostile(each) for each in told] or [_hostile("")]
     if isinstance(told, dict):
