@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 import drpo
 from drpo.checkpoints.runs import reading, run_paths
+from drpo.commands import drpo_command
 from drpo.tracing import telemetry
 from drpo.tracing.spans import Trace, units
 
@@ -200,7 +201,7 @@ def test_a_collector_that_is_not_there_costs_one_line(tmp_path: Path, here: Here
     [line] = complaints(said.stderr)
     assert "Connection refused" in line
     [path] = run_paths(tmp_path / "elsewhere")
-    later = line.partition("later: drpo ")[2].split()
+    later = line.partition(f"later: {drpo_command()} ")[2].split()
     assert later == [
         *("export", path.stem[:8], "--format", "otel", "--otlp", away, "--runs", "elsewhere")
     ]
